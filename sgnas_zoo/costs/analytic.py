@@ -1,0 +1,76 @@
+"""Costs counted from the convolutions of a block: MACs and parameters.
+
+One multiply-accumulate is one MAC; batch norm, activations, pooling and the scaling of squeeze-and-excitation are free.
+NAS papers write FLOPs where they count MACs, and so do the ``flops=`` argument and ``--flops``; twice the MACs
+would be the FLOPs of everybody else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from sgnas_zoo.costs.table import Conditions, CostTable
+from sgnas_zoo.spaces import Block, Conv, SearchSpace
+
+CostName = Literal["macs", "conv_macs", "params"]
+
+
+@dataclass(frozen=True)
+class AnalyticCost:
+    """A cost that is a sum over convolutions.
+
+    Args:
+        name: Registry name.
+        unit: Unit of the numbers.
+        rule: What is counted, in one line for tables and cards.
+    """
+
+    name: CostName
+    unit: str
+    rule: str
+
+    def count(self, conv: Conv, size: int) -> int:
+        """Cost of one convolution whose output is ``size`` x ``size``."""
+        weights = conv.kernel**2 * conv.in_chs // conv.groups * conv.out_chs
+        if self.name == "params":
+            return weights + conv.bias * conv.out_chs + 2 * conv.norm * conv.out_chs
+        if self.name == "conv_macs" and conv.linear:
+            return 0
+        return weights * size**2
+
+    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
+        """Price every variant of every layer of ``space``."""
+        return _table(self, space, conditions)
+
+
+MACS = AnalyticCost("macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1")
+CONV_MACS = AnalyticCost("conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them")
+PARAMS = AnalyticCost("params", "parameters", "weights, biases and affine batch norm parameters")
+
+
+def _price(cost: AnalyticCost, block: Block, size: int) -> int:
+    """Cost of one part of the network that sees a ``size`` x ``size`` map."""
+    side = {"input": size, "output": _strided(size, block), "pixel": 1}
+    return sum(cost.count(conv, side[conv.at]) for conv in block.convs())
+
+
+def _strided(size: int, block: Block) -> int:
+    """Size of the map that a part returns: padding makes it ``ceil(size / stride)``."""
+    return -(-size // block.stride)
+
+
+@lru_cache(maxsize=64)
+def _table(cost: AnalyticCost, space: SearchSpace, conditions: Conditions) -> CostTable:
+    fixed, size = 0, conditions.resolution
+    for block in space.before(conditions.form, conditions.in_chans):
+        fixed += _price(cost, block, size)
+        size = _strided(size, block)
+    layers = []
+    for number in range(len(space.layers)):
+        blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
+        layers.append(tuple(_price(cost, block, size) for block in blocks))
+        size = _strided(size, blocks[0])
+    fixed += _price(cost, space.after(conditions.num_classes), size)
+    return CostTable(cost.name, cost.unit, space, fixed, tuple(layers))

@@ -1,0 +1,212 @@
+"""Constrained decode: the most probable architecture that keeps its budgets.
+
+This is what makes a budget a promise, whatever a generator emits: per layer all variants with their log-probability and
+their exact cost, and a knapsack over the layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgnas_zoo.costs import CostTable
+from sgnas_zoo.errors import BudgetError
+from sgnas_zoo.search.knapsack import Bools, Floats, Ints, Solution, load, solve, upper_bound
+from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.spaces.variants import Merge
+
+NEAR = 0.01
+"""A budget is missed by at most this share where the space has an architecture that near."""
+
+EPSILON = 1e-9
+"""Among equally probable architectures the dearer one: this many nats for the whole range of a cost."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Upper bounds on one cost.
+
+    Args:
+        table: The cost.
+        limits: One limit for all problems, or one per problem, in ``table.unit``.
+    """
+
+    table: CostTable
+    limits: float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded architecture, its log-probability in nats, and whether it is proven to be the most probable one."""
+
+    arch: Arch
+    log_prob: float
+    proven: bool
+
+
+def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
+    """Find the most probable architectures within budgets.
+
+    An architecture keeps every bound, and spends at least 99 % of one of them wherever the space has such a one.
+
+    Args:
+        log_probs: (N, layers, slots, choices), ``-inf`` for what the space forbids.
+        bounds: The budgets; at least one, all of the same space.
+
+    Returns:
+        One result for each of the N problems.
+
+    Raises:
+        BudgetError: If a limit is outside what the space can cost, or no architecture meets all bounds together.
+    """
+    space = bounds[0].table.space
+    merges = [space.merge(layer) for layer in range(len(space.layers))]
+    limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
+    fixed = np.array([bound.table.fixed for bound in bounds])
+    values, weights = _values(merges, log_probs), _weights(merges, bounds)
+    variants, proven = _spend(values, weights, limits - fixed, limits * (1 - NEAR) - fixed)
+    failed = np.flatnonzero(variants[:, 0] < 0)
+    if failed.size:
+        raise _incompatible(bounds, weights, limits[failed[0]])
+    picks = np.stack([best_picks(m, log_probs[:, i], variants[:, i]) for i, m in enumerate(merges)], 1)
+    total = _total(values, variants)
+    return [Decoded(space.arch(picks[n].tolist()), float(total[n]), bool(proven[n])) for n in range(len(picks))]
+
+
+def _limits(bound: Bound, number: int) -> Floats:
+    """The limits (N,) of a bound, each checked against its range."""
+    limits = np.broadcast_to(np.asarray(bound.limits, np.float64), (number,))
+    for limit in np.unique(limits):
+        check_range(bound.table, float(limit))
+    return limits
+
+
+def check_range(table: CostTable, limit: float) -> None:
+    """Refuse a limit that no architecture of the space can keep, or that none comes near.
+
+    Raises:
+        BudgetError: Naming the feasible range and the nearest architecture.
+    """
+    if math.isfinite(limit) and table.minimum <= limit <= table.maximum:
+        return
+    cheap = not limit > table.maximum
+    nearest = _extreme(table, cheap)
+    scaled = limit * 1e6
+    unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit
+    hint = f"; did you mean {limit:g}e6?" if table.minimum <= scaled <= table.maximum else ""
+    raise BudgetError(
+        f"A budget of {limit:,.0f} {unit} is {'below' if cheap else 'above'} what {table.space.name} can do{hint or ':'} "
+        f"Choose from {math.ceil(table.minimum / 1e5) / 10}M to {math.floor(table.maximum / 1e5) / 10}M; "
+        f"the nearest network is {nearest} with {table.measure(nearest):,.0f}."
+    )
+
+
+def best_values(merge: Merge, log_probs: Floats) -> Floats:
+    """Log-probability (N, variants) of the best way to make each variant, from ``log_probs`` (N, slots, choices)."""
+    return _forward(merge, log_probs)[-1]
+
+
+def _forward(merge: Merge, log_probs: Floats) -> list[Floats]:
+    """Best log-probability (N, states) of every state before the first slot and after each slot."""
+    reached = [np.zeros((len(log_probs), 1))]
+    for slot, step in enumerate(merge.steps):
+        sources, choices, targets = np.array(step).T
+        first = np.flatnonzero(np.diff(targets, prepend=-1))
+        arriving = reached[-1][:, sources] + log_probs[:, slot, choices]
+        reached.append(np.maximum.reduceat(arriving, first, axis=1))
+    return reached
+
+
+def best_picks(merge: Merge, log_probs: Floats, variants: Ints) -> Ints:
+    """Choice indices (N, slots) of the best way to make ``variants`` (N,), from ``log_probs`` (N, slots, choices)."""
+    reached = _forward(merge, log_probs)
+    picks = np.zeros(log_probs.shape[:2], np.int64)
+    states = variants
+    for slot in reversed(range(len(merge.steps))):
+        sources, choices, targets = np.array(merge.steps[slot]).T
+        arriving = reached[slot][:, sources] + log_probs[:, slot, choices]
+        best = np.where(targets == states[:, None], arriving, -np.inf).argmax(1)
+        picks[:, slot], states = choices[best], sources[best]
+    return picks
+
+
+def _values(merges: Sequence[Merge], log_probs: Floats) -> Floats:
+    """Log-probabilities (N, layers, variants) of the best way to make each variant, ``-inf`` beyond a layer's own."""
+    values = np.full((len(log_probs), len(merges), max(len(merge.variants) for merge in merges)), -np.inf)
+    for layer, merge in enumerate(merges):
+        values[:, layer, : len(merge.variants)] = best_values(merge, log_probs[:, layer])
+    return values
+
+
+def _weights(merges: Sequence[Merge], bounds: Sequence[Bound]) -> Floats:
+    """Costs (layers, variants, bounds), zero beyond a layer's own variants."""
+    weights = np.zeros((len(merges), max(len(merge.variants) for merge in merges), len(bounds)))
+    for column, bound in enumerate(bounds):
+        for layer, costs in enumerate(bound.table.layers):
+            weights[layer, : len(costs), column] = costs
+    return weights
+
+
+def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> Solution:
+    """The best picks that keep all bounds and nearly spend one of them, if any do.
+
+    Args:
+        values: (N, layers, variants) log-probabilities.
+        weights: (layers, variants, bounds) costs.
+        limits: (N, bounds) most that the layers may cost.
+        floors: (N, bounds) least that they should cost for a bound to count as spent.
+    """
+    share = weights / weights.max(1).sum(0)
+    picks, proven = solve(values + EPSILON * share.sum(2), weights, limits)
+    idle = np.flatnonzero((picks[:, 0] >= 0) & (load(weights, picks) < floors).all(1))
+    best = np.full(len(values), -np.inf)
+    for bound in range(limits.shape[1]):  # what is most probable leaves every bound unspent: turn one into a floor
+        some = idle[_reachable(weights, limits[idle], floors[idle], bound)]
+        rows = np.concatenate([weights, -weights[..., bound : bound + 1]], 2)
+        spent = solve(values[some], rows, np.column_stack([limits[some], -floors[some, bound]]))
+        total = _total(values[some], spent.picks)
+        better = total > best[some]
+        best[some[better]] = total[better]
+        picks[some[better]], proven[some[better]] = spent.picks[better], spent.proven[better]
+    return Solution(picks, proven)
+
+
+def _reachable(weights: Floats, limits: Floats, floors: Floats, bound: int) -> Bools:
+    """Whether a bound can be nearly spent (N,), so far as the other bounds' duals tell."""
+    others = [i for i in range(limits.shape[1]) if i != bound]
+    if not others:
+        return np.ones(len(limits), bool)
+    costs = np.broadcast_to(weights[..., bound], (len(limits), *weights.shape[:2]))
+    return upper_bound(costs, weights[..., others], limits[:, others]) >= floors[:, bound]
+
+
+def _total(values: Floats, picks: Ints) -> Floats:
+    """Summed values (N,) of picks (N, layers), ``-inf`` where there are none."""
+    total = np.take_along_axis(values, picks.clip(0)[..., None], 2).sum((1, 2))
+    return np.asarray(np.where(picks[:, 0] < 0, -np.inf, total))
+
+
+def _extreme(table: CostTable, cheap: bool) -> Arch:
+    """The cheapest or the dearest architecture of a table."""
+    pick = min if cheap else max
+    space, picks = table.space, []
+    for layer, costs in enumerate(table.layers):
+        flat = np.zeros((1, space.slots, len(space.choices)))
+        picks.append(best_picks(space.merge(layer), flat, np.array([costs.index(pick(costs))]))[0].tolist())
+    return space.arch(picks)
+
+
+def _incompatible(bounds: Sequence[Bound], weights: Floats, limits: Floats) -> BudgetError:
+    """The error for bounds that no architecture meets together: what all but the last leave for the last one."""
+    last = bounds[-1].table
+    others = [limit - bound.table.fixed for limit, bound in zip(limits[:-1], bounds[:-1], strict=True)]
+    cheapest = solve(-weights[None, ..., -1], weights[..., :-1], np.array([others])).picks[0]
+    least = last.fixed + weights[np.arange(len(cheapest)), cheapest, -1].sum()
+    wanted = " and ".join(f"{limit:,.0f} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
+    return BudgetError(
+        f"No architecture of {last.space.name} keeps {wanted} together: within the other bounds the fewest "
+        f"{last.unit} are {least:,.0f}. Raise one of the bounds."
+    )

@@ -1,0 +1,24 @@
+"""The loss that pulls a cost to its target."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+ALPHA = 0.0003
+"""Weight of the squared error in millions, as released (arXiv 2103.07289 calls the term the hardware constraint)."""
+
+
+def constraint_loss(cost: Tensor, target: Tensor, alpha: float = ALPHA) -> Tensor:
+    """Squared distance of costs to their targets, steeper above than below, and zero within 0.1 million.
+
+    Args:
+        cost: Expected costs (N,), in MACs or parameters.
+        target: Targets (N,), in the same unit.
+        alpha: Weight of the squared distance in millions.
+
+    Returns:
+        Losses (N,): ``alpha * d**2`` with ``d`` in millions, 1.2 times that where the cost is too high.
+    """
+    distance = (cost - target) / 1e6
+    loss = alpha * distance.square() * (1 + 0.2 * (distance > 0.1))
+    return loss * (distance.abs() > 0.1)

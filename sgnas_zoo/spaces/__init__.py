@@ -1,0 +1,46 @@
+"""Search spaces, in pure Python.
+
+To add one: write ``spaces/<name>.py`` with a ``SearchSpace`` (rows, choices, forms), and register it below.
+The contract tests then sample it, round-trip its strings, build its networks and check that every cost is exact.
+Blocks other than MBConv need a data class in ``blocks.py`` and a translation in ``models/block_strings.py``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from sgnas_zoo.errors import ArchError
+from sgnas_zoo.registry import Registry
+from sgnas_zoo.spaces.arch import Arch
+from sgnas_zoo.spaces.blocks import Block, Conv, MBConv
+from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
+from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
+from sgnas_zoo.spaces.space import Form, FormName, Layer, Row, SearchSpace
+from sgnas_zoo.spaces.variants import Choice, Variant
+
+SPACES: Registry[SearchSpace] = Registry("space")
+for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, GREEDYNAS, GREEDYNAS_SE):
+    SPACES.register(_space.name, _space)
+
+
+def arch_from_json(text: str) -> Arch:
+    """Read an architecture that ``Arch.to_json`` wrote.
+
+    Raises:
+        ArchError: If the text is not of that form, or not in its space.
+        UnknownNameError: If no space of that name is registered.
+    """
+    try:
+        fields = json.loads(text)
+        space, arch = fields["space"], fields["arch"]
+    except (ValueError, KeyError, TypeError):
+        space = arch = None
+    if not isinstance(space, str) or not isinstance(arch, str):
+        raise ArchError('This is no architecture; write {"space": NAME, "arch": STRING}.')
+    return SPACES[space].parse(arch)
+
+
+__all__ = [
+    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Row", "SearchSpace", "Variant",
+    "arch_from_json",
+]  # fmt: skip

@@ -1,0 +1,23 @@
+"""The GreedyNAS spaces: one block to choose per layer, or the identity (arXiv 2003.11236).
+
+Widths and strides as in the released GreedyNAS networks; 7 choices a layer, or 13 with squeeze-and-excitation.
+"""
+
+from __future__ import annotations
+
+from sgnas_zoo.spaces.space import Form, Row, SearchSpace
+from sgnas_zoo.spaces.variants import Choice
+
+ROWS = (Row(32, 2, 4), Row(40, 2, 4), Row(80, 2, 4), Row(96, 1, 4), Row(192, 2, 4), Row(320, 1, 1))
+PLAIN = tuple(Choice(f"k{k}e{e}", (k,) * e) for e in (3, 6) for k in (3, 5, 7))
+WITH_SE = tuple(Choice(f"{choice.label}s", choice.kernels, se=True) for choice in PLAIN)
+IDENTITY = Choice("id")
+FORM = Form("relu", "hard_swish", expand_single=False)
+
+GREEDYNAS = SearchSpace(
+    name="greedynas", family="greedynas", rows=ROWS, choices=(*PLAIN, IDENTITY), identity=True, final=FORM
+)
+
+GREEDYNAS_SE = SearchSpace(
+    name="greedynas_se", family="greedynas", rows=ROWS, choices=(*PLAIN, *WITH_SE, IDENTITY), identity=True, final=FORM
+)

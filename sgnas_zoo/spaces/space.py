@@ -1,0 +1,224 @@
+"""A search space as data: rows of layers, slots to decide in each, choices at every slot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from sgnas_zoo.errors import SpaceError, unknown_name
+from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv
+from sgnas_zoo.spaces.variants import Choice, Merge, Variant, add_up, merge
+
+FormName = Literal["search", "final"]
+
+MAX_COMBINATIONS = 100_000
+"""Most ways to fill the slots of one layer: a bound that keeps their enumeration small."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """``repeats`` layers of ``out_chs`` channels, the first of them with ``stride``: one stage of the network."""
+
+    out_chs: int
+    stride: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an architecture is realised, apart from its choices.
+
+    Args:
+        stem_act: timm name of the activation in stem and head.
+        block_act: timm name of the activation inside the blocks.
+        se: Whether every block has squeeze-and-excitation, the fixed first one included.
+        expand_single: Whether a block with one expansion group keeps its 1 x 1 expansion. The SGNAS supernet keeps
+            it, its stand-alone networks drop it.
+    """
+
+    stem_act: str
+    block_act: str
+    se: bool = False
+    expand_single: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A searched layer. ``allowed[slot]`` lists the indices of the choices that the slot may take."""
+
+    in_chs: int
+    out_chs: int
+    stride: int
+    stage: int
+    allowed: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The set of architectures that rows, slots and choices span.
+
+    Layers follow a stem convolution (3 x 3) and a fixed MBConv (3 x 3, no expansion), and precede a 1 x 1 head
+    convolution, global pooling and a linear classifier.
+
+    Args:
+        name: Registry name.
+        family: The timm entry point that builds its architectures ("sgnas", "greedynas").
+        rows: The stages.
+        choices: The candidates; at most one has no kernels (skip, identity).
+        final: The form of stand-alone networks.
+        search: The form inside the supernet; ``final`` if left out.
+        slots: Positions to decide per layer.
+        identity: Whether a layer that keeps its shape may vanish. Where not, slot 0 never skips.
+        stem_chs: Width of the stem.
+        stem_stride: Stride of the stem, 1 or 2.
+        first_chs: Width after the fixed first block.
+        head_chs: Width of the head convolution.
+        resolution: Native input size in pixels.
+        num_classes: Native number of classes.
+
+    Raises:
+        SpaceError: If these do not make a space that timm can build.
+    """
+
+    name: str
+    family: str
+    rows: tuple[Row, ...]
+    choices: tuple[Choice, ...]
+    final: Form
+    search: Form | None = None
+    slots: int = 1
+    identity: bool = False
+    stem_chs: int = 32
+    stem_stride: int = 2
+    first_chs: int = 16
+    head_chs: int = 1280
+    resolution: int = 224
+    num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        problems = [*_problems(self)]
+        if problems:
+            raise SpaceError(f"Search space {self.name!r}: {'; '.join(problems)}. Correct these and build it again.")
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The searched layers in running order."""
+        layers: list[Layer] = []
+        in_chs = self.first_chs
+        for stage, row in enumerate(self.rows):
+            for repeat in range(row.repeats):
+                stride = row.stride if repeat == 0 else 1
+                allowed = self._allowed(keeps_shape=stride == 1 and in_chs == row.out_chs)
+                layers.append(Layer(in_chs, row.out_chs, stride, stage, allowed))
+                in_chs = row.out_chs
+        return tuple(layers)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(layers, slots, choices): the shape of a generator's logits for one budget."""
+        return len(self.layers), self.slots, len(self.choices)
+
+    @cached_property
+    def skip(self) -> int | None:
+        """Index of the choice without kernels, if there is one."""
+        return next((i for i, choice in enumerate(self.choices) if not choice.kernels), None)
+
+    def form(self, name: FormName) -> Form:
+        """The form called "search" or "final"."""
+        if name not in ("search", "final"):
+            raise unknown_name("form", name, ("search", "final"))
+        return (self.search or self.final) if name == "search" else self.final
+
+    def merge(self, layer: int) -> Merge:
+        """The variants of a layer, and how its slots lead to them."""
+        return merge(self.choices, self.layers[layer].allowed)
+
+    def variant(self, picks: Picks) -> Variant:
+        """What the choices at a layer's slots add up to; ``picks`` holds a choice index per slot."""
+        return add_up([self.choices[pick] for pick in picks])
+
+    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv:
+        """The block that a layer becomes under ``variant``."""
+        row, style = self.layers[layer], self.form(form)
+        expand = len(variant.kernels) > 1 or style.expand_single
+        return MBConv(row.in_chs, row.out_chs, row.stride, variant.kernels, variant.se or style.se, expand)
+
+    def before(self, form: FormName, in_chans: int = 3) -> tuple[Block, ...]:
+        """What precedes the searched layers: the stem convolution and the fixed block."""
+        return Fixed(self.stem_stride, (Conv(in_chans, self.stem_chs, 3),)), self.first_block(form)
+
+    def first_block(self, form: FormName) -> MBConv:
+        """The fixed block between stem and searched layers."""
+        return MBConv(self.stem_chs, self.first_chs, 1, (3,), self.form(form).se, expand=False)
+
+    def after(self, num_classes: int) -> Block:
+        """What follows the searched layers; ``num_classes=0`` leaves the classifier out, as in timm."""
+        head = Conv(self.rows[-1].out_chs, self.head_chs)
+        classifier = Conv(self.head_chs, num_classes, bias=True, norm=False, at="pixel", linear=True)
+        return Fixed(1, (head, classifier) if num_classes else (head,))
+
+    def arch(self, picks: Sequence[Sequence[int]]) -> Arch:
+        """Make an architecture from choice indices per layer and slot.
+
+        Raises:
+            ArchError: If a layer or slot is missing, or a choice is not allowed there.
+        """
+        return Arch(self, tuple(tuple(int(pick) for pick in layer) for layer in picks))
+
+    def parse(self, text: str) -> Arch:
+        """Read an architecture string, one token per layer joined with ``-``.
+
+        Raises:
+            ArchError: If it has another number of layers, or a token that the layer cannot take.
+        """
+        return Arch(self, parse_layers(self, text))
+
+    def sample(self, rng: random.Random) -> Arch:
+        """Draw every slot uniformly from what it may take."""
+        return Arch(self, tuple(tuple(rng.choice(slot) for slot in layer.allowed) for layer in self.layers))
+
+    def mutate(self, arch: Arch, rng: random.Random, prob: float = 0.1) -> Arch:
+        """Redraw each slot with probability ``prob``; a slot may draw what it had (SPOS, released search)."""
+        return Arch(
+            self,
+            tuple(
+                tuple(
+                    rng.choice(slot) if rng.random() < prob else pick
+                    for slot, pick in zip(layer.allowed, picks, strict=True)
+                )
+                for layer, picks in zip(self.layers, arch.picks, strict=True)
+            ),
+        )
+
+    def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
+        """Take each layer from either parent with equal odds (SPOS, released search)."""
+        return Arch(self, tuple(rng.choice(pair) for pair in zip(first.picks, second.picks, strict=True)))
+
+    def _allowed(self, keeps_shape: bool) -> tuple[tuple[int, ...], ...]:
+        every = tuple(range(len(self.choices)))
+        active = tuple(i for i in every if i != self.skip)
+        first = every if self.identity and keeps_shape else active
+        return (first, *(every,) * (self.slots - 1))
+
+
+def _problems(space: SearchSpace) -> list[str]:
+    labels = [choice.label for choice in space.choices]
+    widths = [space.stem_chs, space.first_chs, space.head_chs, *(row.out_chs for row in space.rows)]
+    checks = [
+        (not space.rows or any(row.repeats < 1 for row in space.rows), "every row repeats at least once"),
+        (any(width < 8 or width % 8 for width in widths), "channels are positive multiples of 8, as timm rounds them"),
+        (any(row.stride not in (1, 2) for row in space.rows) or space.stem_stride not in (1, 2), "strides are 1 or 2"),
+        (len(set(labels)) < len(labels) or len(labels) < 2, "at least two choices with different labels"),
+        (any(not label or "-" in label for label in labels), "labels are not empty and hold no '-'"),
+        (space.slots > 1 and any(len(label) > 1 for label in labels), "labels of several slots are one character"),
+        (sum(not choice.kernels for choice in space.choices) > 1, "at most one choice is without kernels"),
+        (any(k < 1 or k % 2 == 0 for c in space.choices for k in c.kernels), "kernels are odd"),
+        (space.slots < 1, "at least one slot"),
+        (len(space.choices) ** min(space.slots, 17) > MAX_COMBINATIONS, "at most 100,000 ways to fill a layer"),
+        (space.resolution < 1 or space.num_classes < 0, "resolution and classes are counts"),
+    ]
+    return [text for failed, text in checks if failed]

@@ -1,0 +1,84 @@
+"""How the slots of a layer add up: many ways to fill them, few different blocks.
+
+Six SGNAS slots can be filled in 3,072 ways, but only 83 blocks come out, since a block is a bag of kernels. Costs are
+stated per block; the best or the expected filling is found slot by slot, merging equal bags on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate at a slot.
+
+    Args:
+        label: How an architecture string spells it; one character where a layer has several slots.
+        kernels: The depthwise kernels it switches on, one per expansion group; none for a skip.
+        se: Whether it brings squeeze-and-excitation.
+    """
+
+    label: str
+    kernels: tuple[int, ...] = ()
+    se: bool = False
+
+
+class Variant(NamedTuple):
+    """What the choices at a layer's slots add up to: depthwise kernels in rising order, and whether SE is on."""
+
+    kernels: tuple[int, ...] = ()
+    se: bool = False
+
+    def plus(self, choice: Choice) -> Variant:
+        """This variant with one more choice."""
+        return Variant(tuple(sorted(self.kernels + choice.kernels)), self.se or choice.se)
+
+
+class Transition(NamedTuple):
+    """Picking ``choice`` at a slot leads from state ``source`` before it to state ``target`` after it."""
+
+    source: int
+    choice: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The variants of a layer, and the way to them through its slots.
+
+    Args:
+        variants: The distinct outcomes, in a fixed order.
+        steps: Per slot its transitions, sorted by target; the states after the last slot are the variants.
+    """
+
+    variants: tuple[Variant, ...]
+    steps: tuple[tuple[Transition, ...], ...]
+
+
+@lru_cache(maxsize=256)
+def merge(choices: tuple[Choice, ...], allowed: tuple[tuple[int, ...], ...]) -> Merge:
+    """Work out what the slots of a layer can add up to; ``allowed[slot]`` lists choice indices."""
+    states, steps = [Variant()], []
+    for slot in allowed:
+        after = sorted({state.plus(choices[pick]) for state in states for pick in slot})
+        index = {state: i for i, state in enumerate(after)}
+        step = [
+            Transition(source, pick, index[state.plus(choices[pick])])
+            for source, state in enumerate(states)
+            for pick in slot
+        ]
+        steps.append(tuple(sorted(step, key=lambda transition: transition.target)))
+        states = after
+    return Merge(tuple(states), tuple(steps))
+
+
+def add_up(choices: Sequence[Choice]) -> Variant:
+    """The variant that these choices make."""
+    variant = Variant()
+    for choice in choices:
+        variant = variant.plus(choice)
+    return variant
