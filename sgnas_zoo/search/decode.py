@@ -76,6 +76,29 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     return [Decoded(space.arch(picks[n].tolist()), float(total[n]), bool(proven[n])) for n in range(len(picks))]
 
 
+def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> Decoded:
+    """The best decode over several sets of log-probabilities (N, layers, slots, choices), for one set of budgets.
+
+    Sets are tried in the order of what their dual promises, until none left can beat the best found.
+
+    Raises:
+        BudgetError: As ``decode``.
+    """
+    merges = [bounds[0].table.space.merge(layer) for layer in range(log_probs.shape[1])]
+    limits = np.stack([_limits(bound, len(log_probs)) - bound.table.fixed for bound in bounds], 1)
+    promised = upper_bound(_values(merges, log_probs), _weights(merges, bounds), limits)
+    best: Decoded | None = None
+    for index in (-promised).argsort():
+        if best is not None and best.log_prob >= promised[index]:
+            break
+        found = decode(log_probs[index : index + 1], bounds)[0]
+        if best is None or found.log_prob > best.log_prob:
+            best = found
+    if best is None:
+        raise ValueError("decode_best needs at least one set of log-probabilities.")
+    return best
+
+
 def _limits(bound: Bound, number: int) -> Floats:
     """The limits (N,) of a bound, each checked against its range."""
     limits = np.broadcast_to(np.asarray(bound.limits, np.float64), (number,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,15 @@ from torch import Tensor, nn
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import Arch, SearchSpace
+
+
+@dataclass(frozen=True)
+class GeneratorSource:
+    """Where a generator came from: package, folder or repo, its commit if it has one, and its weights' digest."""
+
+    id: str
+    revision: str | None = None
+    sha256: str | None = None
 
 
 class ArchGenerator(nn.Module):
@@ -48,6 +58,7 @@ class ArchGenerator(nn.Module):
         self.cost_range = cost_range
         self.width = width
         self.target_chs = target_chs
+        self.source = GeneratorSource("unsaved")
         self.target_head = _convs(target_chs, width, depth=3)
         self.prior_head = _convs(1, width, depth=2)
         self.trunk_head = _convs(width, width, depth=1)
@@ -73,7 +84,7 @@ class ArchGenerator(nn.Module):
         logits: Tensor = self.tail(trunk + features)
         return logits.reshape(-1, *self.space.shape)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, *, flops: Sequence[float] | None = None, params: Sequence[float] | None = None) -> Tensor:
         """Logits for N targets, from one forward pass.
 

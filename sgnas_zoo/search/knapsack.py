@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-STATES = 2_000
+STATES = 400
 """Most partial picks kept per problem and layer; only problems with several tight rows come near it."""
 
 AT_ONCE = 16
@@ -74,15 +74,18 @@ def solve(values: Floats, weights: Floats, limits: Floats) -> Solution:
         The best picks. Where one row alone decides, as it mostly does, they are always proven.
     """
     picks, proven = values.argmax(2), np.ones(len(values), bool)
-    excess = load(weights, picks) - limits
+    excess = (load(weights, picks) - limits) / (np.abs(limits) + TIE)
     left = np.flatnonzero((excess > 0).any(1))
-    if left.size:
-        # The row that is violated most, alone: if its best picks fit the other rows too, they are the answer.
-        row = (excess[left] / (np.abs(limits[left]) + TIE)).argmax(1)
+    order = (-excess).argsort(1)
+    for rank in range(limits.shape[1]):
+        # One violated row alone, the worst first: where its best picks fit all rows, they are the answer.
+        row = order[left, rank]
+        violated = excess[left, row] > 0
+        some, row = left[violated], row[violated]
         alone = weights.transpose(2, 0, 1)[row][..., None]
-        picks[left], proven[left] = _search(values[left], alone, limits[left, row][:, None])
-        fits = (picks[left, 0] < 0) | (load(weights, picks[left]) <= limits[left]).all(1)
-        left = left[~fits]
+        picks[some], proven[some] = _search(values[some], alone, limits[some, row][:, None])
+        fits = (picks[some, 0] < 0) | (load(weights, picks[some]) <= limits[some]).all(1)
+        left = np.setdiff1d(left, some[fits])
     for some in np.array_split(left, -(-left.size // AT_ONCE)) if left.size else ():
         every = np.broadcast_to(weights, (some.size, *weights.shape))
         picks[some], proven[some] = _search(values[some], every, limits[some])

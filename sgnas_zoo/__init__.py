@@ -1,0 +1,46 @@
+"""Networks for a budget: state FLOPs or parameters, get a timm model.
+
+Names are imported when they are first used, so that ``sgnas-zoo --help`` never loads torch. The timm entry points
+("sgnas", "sgnas_a", ...) are registered as soon as timm is imported, before or after this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sgnas_zoo import _timm_hook
+
+if TYPE_CHECKING:
+    from sgnas_zoo.factory import Generated, create_model, generate, list_models
+    from sgnas_zoo.hub.convert import convert
+    from sgnas_zoo.hub.generators import load_generator
+    from sgnas_zoo.hub.models import save_model
+    from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+
+__version__ = "0.1.0"
+__all__ = [
+    "SPACES", "Arch", "Generated", "SearchSpace", "convert", "create_model", "generate", "list_models", "load_generator",
+    "save_model",
+]  # fmt: skip
+
+_MODULES = {
+    "sgnas_zoo.factory": ("Generated", "create_model", "generate", "list_models"),
+    "sgnas_zoo.hub.convert": ("convert",),
+    "sgnas_zoo.hub.generators": ("load_generator",),
+    "sgnas_zoo.hub.models": ("save_model",),
+    "sgnas_zoo.spaces": ("SPACES", "Arch", "SearchSpace"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+_timm_hook.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,96 @@
+"""Build the timm model of an architecture, and count what it really costs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from timm.layers import get_act_layer
+from timm.models import EfficientNet, PretrainedCfg, build_model_with_cfg
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgnas_zoo.errors import SpaceError
+from sgnas_zoo.models.block_strings import arch_def
+from sgnas_zoo.spaces import Arch, FormName, SearchSpace
+
+
+def build_model(
+    variant: str, arch: Arch, form: FormName, pretrained: bool = False, resolution: int | None = None, **kwargs: Any
+) -> nn.Module:
+    """Build a ``timm.models.EfficientNet``, as every MBConv architecture is one.
+
+    Args:
+        variant: timm name of the entry point.
+        arch: The architecture.
+        form: "final" (stand-alone) or "search" (as in the supernet).
+        pretrained: Load the weights that ``pretrained_cfg`` points to.
+        resolution: Input side in pixels to note in ``pretrained_cfg``; by default the space's.
+        kwargs: What timm's EfficientNet takes; what shapes the architecture is fixed and raises TypeError.
+
+    Returns:
+        The model, or timm's feature wrapper with ``features_only=True``.
+    """
+    space, style = arch.space, arch.space.form(form)
+    overlay = kwargs.pop("pretrained_cfg_overlay", None) or {}
+    if not isinstance(kwargs.get("pretrained_cfg"), dict | PretrainedCfg):  # a saved model brings its own
+        overlay = _native_input(space, resolution or space.resolution) | overlay
+    levels = 1 + sum(row.stride > 1 for row in space.rows)
+    model: nn.Module = build_model_with_cfg(
+        partial(_efficientnet, stem_stride=space.stem_stride),
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": tuple(range(levels)), "flatten_sequential": True},
+        pretrained_cfg_overlay=overlay,
+        block_args=decode_arch_def(arch_def(arch, form)),
+        stem_size=space.stem_chs,
+        num_features=space.head_chs,
+        act_layer=kwargs.pop("act_layer", None) or get_act_layer(style.stem_act),
+        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU),
+        norm_layer=kwargs.pop("norm_layer", None) or partial(nn.BatchNorm2d, **resolve_bn_args(kwargs)),
+        **kwargs,
+    )
+    return model
+
+
+def count_macs(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
+    """MACs of a model's forward pass on one image, counted by torch on the meta device: no weights, no time.
+
+    Args:
+        model: Any model of images; it is copied, not changed.
+        resolution: Side of the square input in pixels.
+        in_chans: Input channels.
+    """
+    ghost = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
+    return int(counter.get_total_flops()) // 2
+
+
+def count_params(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _efficientnet(stem_stride: int, **kwargs: Any) -> EfficientNet:
+    """An EfficientNet whose stem has the given stride: timm builds it with 2."""
+    if stem_stride == 2:
+        return EfficientNet(**kwargs)
+    if kwargs.get("output_stride", 32) != 32:
+        raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
+    model = EfficientNet(**kwargs)
+    model.conv_stem.stride = (1, 1)
+    for feature in model.feature_info:
+        feature["reduction"] //= 2
+    return model
+
+
+def _native_input(space: SearchSpace, size: int) -> dict[str, Any]:
+    """Preprocessing entries that follow from a space and an input size."""
+    side = -(-size // math.prod([space.stem_stride, *(row.stride for row in space.rows)]))
+    return {"input_size": (3, size, size), "pool_size": (side, side), "num_classes": space.num_classes}

@@ -1,0 +1,101 @@
+"""timm entry points: the families, which take a budget or an architecture, and every published network.
+
+Importing this module registers them. ``import sgnas_zoo`` does so as soon as timm is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import PretrainedCfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
+from torch import nn
+
+# Modules, not names: importing them may be what imported timm and thereby this module.
+from sgnas_zoo import factory
+from sgnas_zoo.errors import PretrainedError
+from sgnas_zoo.models import builder
+from sgnas_zoo.search.generator import ArchGenerator
+from sgnas_zoo.spaces import FormName
+from sgnas_zoo.zoo import ZooEntry, zoo_entries
+
+FAMILIES = ("sgnas", "greedynas")
+
+
+def _cfg(**changes: Any) -> dict[str, Any]:
+    return {
+        "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (7, 7), "crop_pct": 0.875,
+        "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "conv_stem", "classifier": "classifier", "license": "apache-2.0", **changes,
+    }  # fmt: skip
+
+
+default_cfgs = generate_default_cfgs(
+    {f"{family}.untrained": _cfg() for family in FAMILIES}
+    | {f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}") for name in zoo_entries()}
+)
+
+
+@register_model
+def sgnas(
+    pretrained: bool = False,
+    *,
+    arch: str | None = None,
+    space: str | None = None,
+    form: FormName = "final",
+    flops: float | None = None,
+    params: float | None = None,
+    generator: ArchGenerator | str | Path | None = None,
+    resolution: int | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given."""
+    _check_pretrained("sgnas", pretrained, kwargs)
+    budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
+    return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, resolution, **kwargs)
+
+
+@register_model
+def greedynas(
+    pretrained: bool = False,
+    *,
+    arch: str | None = None,
+    space: str | None = None,
+    flops: float | None = None,
+    params: float | None = None,
+    generator: ArchGenerator | str | Path | None = None,
+    resolution: int | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """A GreedyNAS network: by architecture string, or made for a budget; GreedyNAS-A where neither is given."""
+    _check_pretrained("greedynas", pretrained, kwargs)
+    budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
+    return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, resolution, **kwargs)
+
+
+def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
+    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        _check_pretrained(entry.name, pretrained, kwargs)
+        return builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
+
+    build.__name__ = build.__qualname__ = entry.name
+    build.__doc__ = f"The published network {entry.name} ({entry.paper})."
+    return build
+
+
+def _check_pretrained(name: str, pretrained: bool, kwargs: dict[str, Any]) -> None:
+    """Refuse ``pretrained=True`` where no weights are named: timm would say less about what to do."""
+    if not pretrained:
+        return
+    cfg: PretrainedCfg = resolve_pretrained_cfg(name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay"))
+    if not (cfg.has_weights or cfg.state_dict):
+        raise PretrainedError(
+            f"No weights are published for {name} yet; train it with the recipes, convert a released checkpoint with "
+            "`sgnas-zoo convert`, or load a saved folder with timm.create_model('local-dir:FOLDER', pretrained=True)."
+        )
+
+
+for _name in zoo_entries():
+    globals()[_name] = register_model(_entry_point(zoo_entries()[_name]))
