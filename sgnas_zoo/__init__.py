@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "SPACES", "Arch", "Generated", "SearchSpace", "convert", "create_model", "generate", "list_models", "load_generator",
-    "save_model",
+    "SPACES", "Arch", "Generated", "SearchSpace", "convert", "create_model", "generate", "list_models",
+    "load_generator", "save_model",
 ]  # fmt: skip
 
 _MODULES = {

@@ -32,9 +32,28 @@ SWEEP = 48
 """Targets tried for budgets that the generator was not conditioned on."""
 
 COST_NEUTRAL = frozenset(
-    "num_classes in_chans drop_rate drop_path_rate device dtype features_only out_indices feature_cls pretrained_cfg "
-    "pretrained_cfg_overlay cache_dir checkpoint_path scriptable exportable no_jit bn_eps bn_momentum "
-    "pretrained_model_args pretrained_strict".split()
+    [
+        "num_classes",
+        "in_chans",
+        "drop_rate",
+        "drop_path_rate",
+        "device",
+        "dtype",
+        "features_only",
+        "out_indices",
+        "feature_cls",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "cache_dir",
+        "checkpoint_path",
+        "scriptable",
+        "exportable",
+        "no_jit",
+        "bn_eps",
+        "bn_momentum",
+        "pretrained_model_args",
+        "pretrained_strict",
+    ]
 )
 """Keywords of timm that cannot make a network dearer; with any other the built model is counted."""
 
@@ -117,13 +136,13 @@ def generate(
     changes = _given(resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     conditions = native_conditions(chosen.space, **changes)
     tables = {cost: COSTS[cost].table(chosen.space, conditions) for cost in ("macs", "params")}
-    bounds = [Bound(tables[BUDGET_COSTS[name]], limits) for name, limits in budgets.items()]
+    bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
     return [
         Generated(
             space=chosen.space.name,
             arch=decoded.arch,
             conditions=conditions,
-            requested={name: limits[i] for name, limits in budgets.items()},
+            requested={name: _plain(limits[i]) for name, limits in budgets.items()},
             macs=int(tables["macs"].measure(decoded.arch)),
             params=int(tables["params"].measure(decoded.arch)),
             latency_ms=None,
@@ -178,8 +197,20 @@ def create_model(
     given = _given(space=space, generator=generator, resolution=resolution)
     model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **given, **kwargs)
     if budgets:  # a saved model is rebuilt from its architecture, not from the budget that led to it
-        arguments = {k: v for k, v in model._model_args.items() if k not in (*BUDGET_COSTS, "generator")}  # type: ignore[union-attr]
+        recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
+        arguments = {k: v for k, v in recorded.items() if k not in (*BUDGET_COSTS, "generator", "resolution")}
         model._model_args = arguments  # type: ignore[assignment]
+    return model
+
+
+def create_from(result: Generated, **kwargs: Any) -> nn.Module:
+    """Create the timm model of a generated result; ``kwargs`` go to ``timm.create_model``."""
+    conditions = result.conditions
+    model: nn.Module = timm.create_model(
+        SPACES[result.space].family, arch=str(result.arch), space=result.space, resolution=conditions.resolution,
+        num_classes=conditions.num_classes, in_chans=conditions.in_chans, **kwargs,
+    )  # fmt: skip
+    model.sgnas = result.record()  # type: ignore[assignment]
     return model
 
 
@@ -189,7 +220,7 @@ def build_family(
     arch: str | None,
     space: str | None,
     form: FormName,
-    budgets: Mapping[str, float],
+    budgets: Mapping[str, Any],
     generator: ArchGenerator | str | Path | None,
     resolution: int | None,
     **kwargs: Any,
@@ -249,7 +280,7 @@ def _broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
         else:
             values = [value]
         for number in values:
-            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < number < math.inf:
+            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < math.inf:
                 raise BudgetError(f"{name}={number!r} is no budget; give a positive number such as {name}=350e6.")
         lists[name] = [float(number) for number in values]
     if not lists or not all(lists.values()):
@@ -259,6 +290,11 @@ def _broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
         counts = " and ".join(f"{len(values)} {name}" for name, values in lists.items())
         raise BudgetError(f"Lists of {counts} do not pair up; give lists of one length, or one value for all.")
     return {name: values * (number // len(values)) for name, values in lists.items()}
+
+
+def _plain(number: float) -> float:
+    """A count as an integer where it is one."""
+    return int(number) if number.is_integer() else number
 
 
 def _choose_space(
@@ -305,21 +341,26 @@ def _load(generator: object, space: str) -> ArchGenerator:
     return default_generator(space) if generator is None else load_generator(generator)  # type: ignore[arg-type]
 
 
-def _decode(generator: ArchGenerator, bounds: Sequence[Bound]) -> list[Decoded]:
-    """Decode one architecture per problem, with the generator's own targets where it has them, else with a sweep."""
-    for bound in bounds:
-        for limit in bound.limits:  # type: ignore[union-attr]
-            check_range(bound.table, limit)
+def _decode(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]]) -> list[Decoded]:
+    """One architecture per problem: from the generator's own target where that keeps all bounds, else from a sweep."""
+    for table, amounts in limits.items():
+        for amount in amounts:
+            check_range(table, amount)
     low, high = generator.cost_range
-    offset = _offset(generator, bounds[0].table) if len(bounds) == 1 else None
-    if offset is not None:
-        targets = np.clip(np.asarray(bounds[0].limits) + offset, low, high)
-        return decode(_scores(generator, targets), bounds)
+    problems = [dict(zip(limits, amounts, strict=True)) for amounts in zip(*limits.values(), strict=True)]
+    answers: list[Decoded | None] = [None] * len(problems)
+    for table, amounts in limits.items():
+        offset = _offset(generator, table)
+        if offset is not None:
+            scores = _scores(generator, np.clip(np.asarray(amounts) + offset, low, high))
+            own = zip(decode(scores, [Bound(table, amounts)]), problems, strict=True)
+            answers = [d if all(t.measure(d.arch) <= most for t, most in p.items()) else None for d, p in own]
+    if None not in answers:
+        return [answer for answer in answers if answer is not None]
     scores = _scores(generator, np.linspace(low, high, SWEEP))
-    problems = zip(*(bound.limits for bound in bounds), strict=True)  # type: ignore[arg-type]
     return [
-        decode_best(scores, [Bound(bound.table, limit) for bound, limit in zip(bounds, limits, strict=True)])
-        for limits in problems
+        answer or decode_best(scores, [Bound(table, most) for table, most in problem.items()])
+        for answer, problem in zip(answers, problems, strict=True)
     ]
 
 

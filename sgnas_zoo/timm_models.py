@@ -24,7 +24,7 @@ from sgnas_zoo.zoo import ZooEntry, zoo_entries
 FAMILIES = ("sgnas", "greedynas")
 
 
-def _cfg(**changes: Any) -> dict[str, Any]:
+def _cfg(**changes: Any) -> Any:
     return {
         "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (7, 7), "crop_pct": 0.875,
         "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
@@ -34,7 +34,10 @@ def _cfg(**changes: Any) -> dict[str, Any]:
 
 default_cfgs = generate_default_cfgs(
     {f"{family}.untrained": _cfg() for family in FAMILIES}
-    | {f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}") for name in zoo_entries()}
+    | {
+        f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}")
+        for name in zoo_entries()
+    }
 )
 
 
@@ -89,7 +92,9 @@ def _check_pretrained(name: str, pretrained: bool, kwargs: dict[str, Any]) -> No
     """Refuse ``pretrained=True`` where no weights are named: timm would say less about what to do."""
     if not pretrained:
         return
-    cfg: PretrainedCfg = resolve_pretrained_cfg(name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay"))
+    cfg: PretrainedCfg = resolve_pretrained_cfg(
+        name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
+    )
     if not (cfg.has_weights or cfg.state_dict):
         raise PretrainedError(
             f"No weights are published for {name} yet; train it with the recipes, convert a released checkpoint with "

@@ -26,7 +26,7 @@ def generator(cost="conv_macs"):
 
 def slow_logits(model, target, residual=True, absolute=False):
     """One target, as the paper draws it: repeated over its channels, every convolution run."""
-    weights = {name: value for name, value in model.state_dict().items()}
+    weights = model.state_dict()
     position = (target - LOW) / (HIGH - LOW)
     layers, slots, choices = SPACE.shape
     target_image = torch.full((1, 10, layers, slots * choices), abs(position) if absolute else position)

@@ -1,8 +1,9 @@
 """Costs of architectures: tables that are exact for an ``Arch`` and differentiable for probabilities.
 
-To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule`` and ``table(space, conditions)``
-returning a ``CostTable``, and register it below. The contract tests then check, on every space, that its expectation at
-a one-hot equals its measure. Nothing here times anything: measured costs are tables read from a profile.
+To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule`` and
+``table(space, conditions)`` returning a ``CostTable``, and register it below. The contract tests then check, on every
+space, that its expectation at a one-hot equals its measure. Nothing here times anything: measured costs are tables
+read from a profile.
 """
 
 from __future__ import annotations

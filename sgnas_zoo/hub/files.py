@@ -39,6 +39,8 @@ def new_folder(path: str | Path, force: bool = False) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
+        for file in staging.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
         if target.exists():
             shutil.rmtree(target)
         os.replace(staging, target)

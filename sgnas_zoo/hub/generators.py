@@ -16,8 +16,8 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.hub.files import read_config, sha256, write_json
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.zoo import embedded_generator
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MAX_WIDTH = 1024
@@ -84,8 +84,8 @@ def default_generator(space: str) -> ArchGenerator:
     Raises:
         ArtifactError: If the space has none.
     """
-    folder = ARTIFACTS / f"{space}_generator"
-    if not folder.is_dir():
+    folder = embedded_generator(space)
+    if folder is None:
         raise ArtifactError(
             f"There is no embedded generator for {space}; give one of your own with generator=FOLDER (--generator), "
             f"or choose a space that has one: {', '.join(spaces_with_generator())}."
@@ -97,7 +97,7 @@ def default_generator(space: str) -> ArchGenerator:
 
 def spaces_with_generator() -> list[str]:
     """Names of the spaces with an embedded generator, in registry order."""
-    return [name for name in SPACES if (ARTIFACTS / f"{name}_generator").is_dir()]
+    return [name for name in SPACES if embedded_generator(name)]
 
 
 def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:

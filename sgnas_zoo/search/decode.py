@@ -15,11 +15,14 @@ import numpy as np
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.knapsack import Bools, Floats, Ints, Solution, load, solve, upper_bound
-from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.spaces import Arch
 from sgnas_zoo.spaces.variants import Merge
 
 NEAR = 0.01
 """A budget is missed by at most this share where the space has an architecture that near."""
+
+ROUNDING = 1e-12
+"""Share of a limit by which sums of fractional costs may differ with their order; less than one for any count."""
 
 EPSILON = 1e-9
 """Among equally probable architectures the dearer one: this many nats for the whole range of a cost."""
@@ -67,17 +70,18 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
     fixed = np.array([bound.table.fixed for bound in bounds])
     values, weights = _values(merges, log_probs), _weights(merges, bounds)
-    variants, proven = _spend(values, weights, limits - fixed, limits * (1 - NEAR) - fixed)
+    room = limits * (1 + ROUNDING) - fixed
+    variants, proven = _spend(values, weights, room, limits * (1 - NEAR) - fixed)
     failed = np.flatnonzero(variants[:, 0] < 0)
     if failed.size:
-        raise _incompatible(bounds, weights, limits[failed[0]])
+        raise _incompatible(bounds, values[failed[0]], weights, limits[failed[0]])
     picks = np.stack([best_picks(m, log_probs[:, i], variants[:, i]) for i, m in enumerate(merges)], 1)
     total = _total(values, variants)
     return [Decoded(space.arch(picks[n].tolist()), float(total[n]), bool(proven[n])) for n in range(len(picks))]
 
 
 def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> Decoded:
-    """The best decode over several sets of log-probabilities (N, layers, slots, choices), for one set of budgets.
+    """The best decode over several sets of log-probabilities (N, layers, slots, choices), for one limit per bound.
 
     Sets are tried in the order of what their dual promises, until none left can beat the best found.
 
@@ -85,8 +89,12 @@ def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> Decoded:
         BudgetError: As ``decode``.
     """
     merges = [bounds[0].table.space.merge(layer) for layer in range(log_probs.shape[1])]
-    limits = np.stack([_limits(bound, len(log_probs)) - bound.table.fixed for bound in bounds], 1)
-    promised = upper_bound(_values(merges, log_probs), _weights(merges, bounds), limits)
+    limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
+    fixed = np.array([bound.table.fixed for bound in bounds])
+    values, weights = _values(merges, log_probs), _weights(merges, bounds)
+    floors = limits * (1 - NEAR) - fixed
+    spent = (_with_floor(weights, limits - fixed, floors, bound) for bound in range(len(bounds)))
+    promised = np.max([upper_bound(values, *rows) for rows in spent], 0)
     best: Decoded | None = None
     for index in (-promised).argsort():
         if best is not None and best.log_prob >= promised[index]:
@@ -117,13 +125,14 @@ def check_range(table: CostTable, limit: float) -> None:
         return
     cheap = not limit > table.maximum
     nearest = _extreme(table, cheap)
-    scaled = limit * 1e6
     unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit
-    hint = f"; did you mean {limit:g}e6?" if table.minimum <= scaled <= table.maximum else ""
+    hint = f"; did you mean {limit:g}e6?" if table.minimum <= limit * 1e6 <= table.maximum else "."
+    scale, suffix = (1e6, "M") if table.maximum >= 1e5 else (1.0, f" {table.unit}")
+    low, high = math.ceil(table.minimum / scale * 10) / 10, math.floor(table.maximum / scale * 10) / 10
     raise BudgetError(
-        f"A budget of {limit:,.0f} {unit} is {'below' if cheap else 'above'} what {table.space.name} can do{hint or ':'} "
-        f"Choose from {math.ceil(table.minimum / 1e5) / 10}M to {math.floor(table.maximum / 1e5) / 10}M; "
-        f"the nearest network is {nearest} with {table.measure(nearest):,.0f}."
+        f"A budget of {limit:,.10g} {unit} is {'below' if cheap else 'above'} what {table.space.name} can do{hint} "
+        f"Choose from {low:g}{suffix} to {high:g}{suffix}; "
+        f"the nearest network is {nearest} with {table.measure(nearest):,.10g}."
     )
 
 
@@ -184,17 +193,34 @@ def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> S
     """
     share = weights / weights.max(1).sum(0)
     picks, proven = solve(values + EPSILON * share.sum(2), weights, limits)
+    _rescue(picks, proven, values, weights, limits)
     idle = np.flatnonzero((picks[:, 0] >= 0) & (load(weights, picks) < floors).all(1))
     best = np.full(len(values), -np.inf)
     for bound in range(limits.shape[1]):  # what is most probable leaves every bound unspent: turn one into a floor
         some = idle[_reachable(weights, limits[idle], floors[idle], bound)]
-        rows = np.concatenate([weights, -weights[..., bound : bound + 1]], 2)
-        spent = solve(values[some], rows, np.column_stack([limits[some], -floors[some, bound]]))
+        spent = solve(values[some], *_with_floor(weights, limits[some], floors[some], bound))
         total = _total(values[some], spent.picks)
         better = total > best[some]
         best[some[better]] = total[better]
-        picks[some[better]], proven[some[better]] = spent.picks[better], spent.proven[better]
+        picks[some[better]] = spent.picks[better]
+        proven[some] &= spent.proven
     return Solution(picks, proven)
+
+
+def _rescue(picks: Ints, proven: Bools, values: Floats, weights: Floats, limits: Floats) -> None:
+    """Where nothing was found and nothing proven, take picks that are lightest on one bound within the others."""
+    for bound in range(limits.shape[1]):
+        some = np.flatnonzero((picks[:, 0] < 0) & ~proven)
+        if some.size:
+            lightness = np.where(np.isfinite(values[some]), -weights[..., bound], -np.inf)
+            found = solve(lightness, np.delete(weights, bound, 2), np.delete(limits[some], bound, 1)).picks
+            fits = (found[:, 0] >= 0) & (load(weights, found) <= limits[some]).all(1)
+            picks[some[fits]] = found[fits]
+
+
+def _with_floor(weights: Floats, limits: Floats, floors: Floats, bound: int) -> tuple[Floats, Floats]:
+    """Weights and limits with one more row: that a bound is nearly spent."""
+    return np.concatenate([weights, -weights[..., [bound]]], 2), np.column_stack([limits, -floors[:, bound]])
 
 
 def _reachable(weights: Floats, limits: Floats, floors: Floats, bound: int) -> Bools:
@@ -222,14 +248,17 @@ def _extreme(table: CostTable, cheap: bool) -> Arch:
     return space.arch(picks)
 
 
-def _incompatible(bounds: Sequence[Bound], weights: Floats, limits: Floats) -> BudgetError:
+def _incompatible(bounds: Sequence[Bound], values: Floats, weights: Floats, limits: Floats) -> BudgetError:
     """The error for bounds that no architecture meets together: what all but the last leave for the last one."""
     last = bounds[-1].table
-    others = [limit - bound.table.fixed for limit, bound in zip(limits[:-1], bounds[:-1], strict=True)]
-    cheapest = solve(-weights[None, ..., -1], weights[..., :-1], np.array([others])).picks[0]
-    least = last.fixed + weights[np.arange(len(cheapest)), cheapest, -1].sum()
-    wanted = " and ".join(f"{limit:,.0f} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
+    others = [limit * (1 + ROUNDING) - b.table.fixed for limit, b in zip(limits[:-1], bounds[:-1], strict=True)]
+    costs = np.where(np.isfinite(values), -weights[..., -1], -np.inf)[None]
+    cheapest, proven = solve(costs, weights[..., :-1], np.array([others]))
+    wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
+    least = ""
+    if proven[0] and cheapest[0, 0] >= 0:
+        fewest = last.fixed + weights[np.arange(len(values)), cheapest[0], -1].sum()
+        least = f": within the other bounds the least is {fewest:,.10g} {last.unit}"
     return BudgetError(
-        f"No architecture of {last.space.name} keeps {wanted} together: within the other bounds the fewest "
-        f"{last.unit} are {least:,.0f}. Raise one of the bounds."
+        f"No architecture of {last.space.name} was found that keeps {wanted} together{least}. Raise one of the bounds."
     )

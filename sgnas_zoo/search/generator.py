@@ -105,7 +105,7 @@ class ArchGenerator(nn.Module):
         targets = [float(value) for value in given[wanted]]
         if not targets or not all(map(math.isfinite, targets)):
             raise BudgetError(f"Targets must be finite numbers, not {list(given[wanted])}; give for example [350e6].")
-        return self(torch.tensor(targets, dtype=torch.float64, device=self.tail.weight.device))
+        return self.forward(torch.tensor(targets, dtype=torch.float64, device=self.tail.weight.device))
 
 
 def _convs(in_chs: int, width: int, depth: int) -> nn.Sequential:

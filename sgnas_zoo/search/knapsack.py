@@ -20,6 +20,9 @@ Bools = NDArray[np.bool_]
 STATES = 400
 """Most partial picks kept per problem and layer; only problems with several tight rows come near it."""
 
+PATIENCE = 3
+"""Lists that may be cut without finding any picks, before a problem is given up."""
+
 AT_ONCE = 16
 """Problems with several tight rows that are listed together: a bound on memory."""
 
@@ -59,7 +62,7 @@ class _Listing(NamedTuple):
     variant: Ints
 
     def take(self, index: Ints) -> _Listing:
-        return _Listing(*(field[index] for field in self))
+        return _Listing(self.owner[index], self.loss[index], self.load[index], self.parent[index], self.variant[index])
 
 
 def solve(values: Floats, weights: Floats, limits: Floats) -> Solution:
@@ -71,7 +74,7 @@ def solve(values: Floats, weights: Floats, limits: Floats) -> Solution:
         limits: (N, rows), upper bounds on the summed weights.
 
     Returns:
-        The best picks. Where one row alone decides, as it mostly does, they are always proven.
+        The best picks. They are proven unless lists had to be cut, as several tight rows or exact ties can make it.
     """
     picks, proven = values.argmax(2), np.ones(len(values), bool)
     excess = (load(weights, picks) - limits) / (np.abs(limits) + TIE)
@@ -114,16 +117,17 @@ def _search(values: Floats, weights: Floats, limits: Floats) -> tuple[Ints, Bool
     ceiling = _ceiling(problems)
     allowance = np.minimum(positive.min((1, 2)), ceiling)  # the least that any change of variant loses
     picks, proven = np.full(values.shape[:2], -1), np.zeros(len(values), bool)
-    left = np.arange(len(values))
+    left, patience = np.arange(len(values)), np.full(len(values), PATIENCE)
     while left.size:
         found, loss, cut = _list(problems.take(left), allowance[left])
         reach = np.minimum(allowance[left], cut)
         certain = loss <= reach + TIE * (1 + reach)
-        exhausted = (allowance[left] >= ceiling[left]) & np.isinf(cut)
-        picks[left], proven[left] = found, certain | exhausted
-        # A list that was cut proves nothing by growing further, so its best stands, unproven.
-        done = certain | exhausted | (np.isfinite(cut) & np.isfinite(loss)) | (allowance[left] >= ceiling[left])
-        left = left[~done]
+        widest = allowance[left] >= ceiling[left]
+        picks[left], proven[left] = found, certain | (widest & np.isinf(cut))
+        # A list that was cut proves nothing by growing further: what it found stands, and if it found nothing, a few
+        # wider ones may.
+        patience[left] -= np.isfinite(cut)
+        left = left[~(proven[left] | widest | (np.isfinite(cut) & np.isfinite(loss)) | (patience[left] == 0))]
         allowance[left] *= WIDEN
     return picks, proven
 
@@ -202,7 +206,7 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Floats]
         slack = (limits[owner] - grown.load - heavy[owner, layer + 1]).clip(0)  # is left over, whatever follows
         possible = grown.loss + (multipliers[owner] * slack).sum(1) <= allowance[owner]
         possible &= (grown.load + light[owner, layer + 1] <= limits[owner]).all(1)
-        listing = _thin(grown.take(np.flatnonzero(possible)), multipliers, cut)
+        listing = _thin(grown.take(np.flatnonzero(possible)), problems, cut)
         history.append(listing)
     final = listing.loss + (multipliers[listing.owner] * (limits[listing.owner] - listing.load)).sum(1)
     order = np.lexsort((final, listing.owner))
@@ -229,20 +233,28 @@ def _pairs(counts: Ints, starts: Ints) -> tuple[Ints, Ints]:
     return parent, starts[parent] + within
 
 
-def _thin(listing: _Listing, multipliers: Floats, cut: Floats) -> _Listing:
-    """Drop partial picks that another one makes needless, then the worst of lists that are still too long."""
-    sizes = np.bincount(listing.owner, minlength=len(cut))
-    if sizes.max(initial=0) < 64:  # not worth the sorting
+def _thin(listing: _Listing, problems: _Problems, cut: Floats) -> _Listing:
+    """Drop partial picks that another one makes needless, then what is over of lists that are still too long."""
+    if np.bincount(listing.owner, minlength=len(cut)).max(initial=0) < 64:  # not worth the sorting
         return listing
-    listing = listing.take(_undominated(listing, multipliers) if multipliers.shape[1] < 3 else _distinct(listing))
-    if np.bincount(listing.owner, minlength=len(cut)).max() > STATES:
-        order = np.lexsort((listing.loss, listing.owner))
-        begin = np.searchsorted(listing.owner[order], np.arange(len(cut)))
-        rank = np.arange(len(order)) - begin[listing.owner[order]]
-        dropped = order[rank >= STATES]
-        np.minimum.at(cut, listing.owner[dropped], listing.loss[dropped])
-        listing = listing.take(order[rank < STATES])
-    return listing
+    one_or_two = problems.limits.shape[1] < 3
+    listing = listing.take(_undominated(listing, problems.multipliers) if one_or_two else _distinct(listing))
+    if np.bincount(listing.owner, minlength=len(cut)).max() <= STATES:
+        return listing
+    # Half of what stays loses least, the other half is lightest, lest nothing be left that fits.
+    weight = (listing.load / (np.abs(problems.limits[listing.owner]) + TIE)).max(1)
+    stays = (_rank(listing, listing.loss) < STATES // 2) | (_rank(listing, weight) < STATES // 2)
+    np.minimum.at(cut, listing.owner[~stays], listing.loss[~stays])
+    return listing.take(np.flatnonzero(stays))
+
+
+def _rank(listing: _Listing, key: Floats) -> Ints:
+    """Rank of every partial pick by ``key`` among those of its problem."""
+    order = np.lexsort((key, listing.owner))
+    owner = listing.owner[order]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(owner, owner)
+    return rank
 
 
 def _undominated(listing: _Listing, multipliers: Floats) -> Ints:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from sgnas_zoo.errors import SpaceError, unknown_name
+from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
 from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv
 from sgnas_zoo.spaces.variants import Choice, Merge, Variant, add_up, merge
@@ -183,6 +184,7 @@ class SearchSpace:
 
     def mutate(self, arch: Arch, rng: random.Random, prob: float = 0.1) -> Arch:
         """Redraw each slot with probability ``prob``; a slot may draw what it had (SPOS, released search)."""
+        self._own(arch)
         return Arch(
             self,
             tuple(
@@ -196,7 +198,14 @@ class SearchSpace:
 
     def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
         """Take each layer from either parent with equal odds (SPOS, released search)."""
+        self._own(first, second)
         return Arch(self, tuple(rng.choice(pair) for pair in zip(first.picks, second.picks, strict=True)))
+
+    def _own(self, *archs: Arch) -> None:
+        """Refuse architectures of other spaces."""
+        for arch in archs:
+            if arch.space != self:
+                raise ArchError(f"This architecture is of {arch.space.name}, not {self.name}; make one of {self.name}.")
 
     def _allowed(self, keeps_shape: bool) -> tuple[tuple[int, ...], ...]:
         every = tuple(range(len(self.choices)))
@@ -213,7 +222,10 @@ def _problems(space: SearchSpace) -> list[str]:
         (any(width < 8 or width % 8 for width in widths), "channels are positive multiples of 8, as timm rounds them"),
         (any(row.stride not in (1, 2) for row in space.rows) or space.stem_stride not in (1, 2), "strides are 1 or 2"),
         (len(set(labels)) < len(labels) or len(labels) < 2, "at least two choices with different labels"),
-        (any(not label or "-" in label for label in labels), "labels are not empty and hold no '-'"),
+        (
+            any(not re.fullmatch(r"[^-\s]+", label) for label in labels),
+            "labels are not empty and hold no '-' or space",
+        ),
         (space.slots > 1 and any(len(label) > 1 for label in labels), "labels of several slots are one character"),
         (sum(not choice.kernels for choice in space.choices) > 1, "at most one choice is without kernels"),
         (any(k < 1 or k % 2 == 0 for c in space.choices for k in c.kernels), "kernels are odd"),

@@ -17,6 +17,7 @@ from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import SPACES, Arch, FormName
 
 ENTRIES = Path(__file__).parent / "entries"
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,9 @@ def zoo_entries() -> Registry[ZooEntry]:
         fields["published"], fields["costs"] = (MappingProxyType(fields[key]) for key in ("published", "costs"))
         entries.register(path.stem, ZooEntry(**fields))
     return entries
+
+
+def embedded_generator(space: str) -> Path | None:
+    """Folder of the generator that comes with the package for a space, if there is one."""
+    folder = ARTIFACTS / f"{space}_generator"
+    return folder if folder.is_dir() else None

@@ -1,0 +1,207 @@
+"""The command line: ``sgnas-zoo list / info / generate / convert``. Data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgnas_zoo import __version__
+from sgnas_zoo.errors import ZooError, unknown_name
+
+if TYPE_CHECKING:
+    from sgnas_zoo.factory import Generated
+
+SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+class BadInput(click.ClickException):
+    """One line on stderr."""
+
+    exit_code = 2
+
+
+class ZooGroup(click.Group):
+    """Turns errors of the library and of usage into one line on stderr and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (ZooError, click.UsageError) as error:
+            message = error.format_message() if isinstance(error, click.UsageError) else str(error)
+            raise BadInput(message) from error
+
+
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """A budget in plain counts, written 350M, 1.2G or 350e6."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read ``value``, or fail with the spelling that would do."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([KMG]?)", str(value).strip(), re.IGNORECASE)
+        number = float(match[1]) * SUFFIXES[match[2].upper()] if match else 0.0
+        if not 0 < number < float("inf"):
+            self.fail(f"{value!r} is no budget; write a positive count such as 350M.", param, ctx)
+        if number < 10_000 and match and not match[2]:
+            self.fail(f"{value} is no network's budget; did you mean {value}M?", param, ctx)
+        return number
+
+
+@click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sgnas-zoo")
+def main() -> None:
+    """State a budget, get a timm model."""
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List published networks and search spaces."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import zoo_entries
+
+    models = [_entry(name) for name in zoo_entries()]
+    spaces = [_space(name) for name in SPACES]
+    if as_json:
+        click.echo(json.dumps({"models": models, "spaces": spaces}, indent=2))
+        return
+    click.echo(f"{'model':14}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}")
+    for model in models:
+        click.echo(
+            f"{model['name']:14}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
+            f"{model['published']['top1']:18.1f}"
+        )
+    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  generator")
+    for space in spaces:
+        span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
+        click.echo(
+            f"{space['name']:16}{space['layers']:7}{space['slots']:7}{space['choices']:9}{span:>16}"
+            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet'}"
+        )
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(name: str, as_json: bool) -> None:
+    """Show a published network or a search space."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import zoo_entries
+
+    base, _, tag = name.partition(".")
+    if base in zoo_entries() and tag in ("", "in1k"):
+        details = _entry(base)
+    elif name in SPACES:
+        details = _space(name)
+    elif base in zoo_entries():
+        raise unknown_name(f"tag of {base}", tag, ["in1k"])
+    else:
+        raise unknown_name("model or space", name, [*zoo_entries(), *SPACES])
+    if as_json:
+        click.echo(json.dumps(details, indent=2))
+        return
+    for key, value in details.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{key:12}{text:,}" if isinstance(text, int) and not isinstance(text, bool) else f"{key:12}{text}")
+
+
+@main.command()
+@click.option("--flops", type=Count(), multiple=True, help="Most FLOPs (MACs), such as 350M; repeat for several.")
+@click.option("--params", type=Count(), multiple=True, help="Most parameters, such as 6M; bounds combine.")
+@click.option("--space", help="Search space; by default the first whose range holds the budget.")
+@click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
+@click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
+@click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the model as a folder that timm loads.")
+@click.option("--force", is_flag=True, help="Replace the output folder.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, force: bool, seed: int,
+             as_json: bool, **options: Any) -> None:  # fmt: skip
+    """Generate architectures for budgets; with --output, write the model."""
+    if not flops and not params:
+        raise click.UsageError("State a budget: --flops 350M, --params 5M, or both.")
+    if output is not None and max(len(flops), len(params)) > 1:
+        raise click.UsageError("--output takes one budget; call once per budget, or leave --output out.")
+    from sgnas_zoo import factory
+    from sgnas_zoo.hub.files import check_free
+
+    if output is not None:
+        check_free(output, force)
+    results = factory.generate(flops=flops or None, params=params or None, **options)
+    if output is not None:
+        _write(results[0], output, force, seed)
+    if as_json:
+        click.echo(json.dumps([result.record() for result in results], indent=2))
+    else:
+        for result in results:
+            click.echo(_line(result))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the artifact.")
+@click.option("--space", help="Search space the checkpoint was made in; found from its layers where possible.")
+@click.option("--prior", type=click.Path(path_type=Path), help="Prior pool of a generator; by default beside FILE.")
+@click.option("--force", is_flag=True, help="Replace the output folder.")
+def convert(file: Path, output: Path, space: str | None, prior: Path | None, force: bool) -> None:
+    """Convert a released checkpoint to safetensors."""
+    from sgnas_zoo.hub.convert import convert as run
+
+    click.echo(f"Wrote {run(file, output, space=space, prior=prior, force=force)}", err=True)
+
+
+def _write(result: Generated, output: Path, force: bool, seed: int) -> None:
+    import torch
+
+    from sgnas_zoo.factory import create_from
+    from sgnas_zoo.hub.models import save_model
+
+    torch.manual_seed(seed)
+    save_model(create_from(result), output, weights="untrained", force=force)
+    click.echo(
+        f"Wrote {output}, with untrained weights (seed {seed}). Load it after `import sgnas_zoo` with "
+        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
+    )  # fmt: skip
+
+
+def _line(result: Generated) -> str:
+    asked = ", ".join(f"{name} <= {limit / 1e6:g}M" for name, limit in result.requested.items())
+    return f"{asked}: {result.macs / 1e6:.2f}M MACs, {result.params / 1e6:.3f}M params, {result.space} {result.arch}"
+
+
+def _entry(name: str) -> dict[str, Any]:
+    from sgnas_zoo.zoo import zoo_entries
+
+    entry = zoo_entries()[name]
+    return {
+        "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
+        "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
+    }  # fmt: skip
+
+
+def _space(name: str) -> dict[str, Any]:
+    from sgnas_zoo.costs import COSTS, native_conditions
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import embedded_generator
+
+    space = SPACES[name]
+    layers, slots, choices = space.shape
+    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params")}
+    return {
+        "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
+        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items()},
+        "generator": embedded_generator(name) is not None,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

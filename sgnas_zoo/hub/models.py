@@ -1,0 +1,51 @@
+"""Models as artifacts: a folder that plain timm loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from timm.models import save_for_hf
+from torch import nn
+
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.cards import render_model_card
+from sgnas_zoo.hub.files import new_folder, write_json
+
+CONFIG = "config.json"
+NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution")
+"""Arguments that a rebuilt model does not take: classes are stated at the root (twice is an error in transformers), a
+budget was only the way to the architecture."""
+
+
+def save_model(model: nn.Module, folder: str | Path, *, weights: str = "unknown", force: bool = False) -> Path:
+    """Write a model as ``config.json``, ``model.safetensors`` and a card, all or nothing.
+
+    Args:
+        model: A model from ``sgnas_zoo.create_model`` or ``timm.create_model``.
+        folder: Where to; ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it back.
+        weights: Where the weights come from, for the card: "untrained", "inherited", "retrained", ...
+        force: Replace a folder that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: If the model cannot be saved, something is in the way, or writing fails.
+    """
+    arguments: dict[str, Any] = dict(getattr(model, "_model_args", {}))
+    if not hasattr(model, "pretrained_cfg") or not hasattr(model, "num_features"):
+        raise ArtifactError("Only classification models that timm made can be saved; create one with create_model.")
+    record: dict[str, Any] = {**getattr(model, "sgnas", {}), "weights": weights}
+    model._model_args = {k: v for k, v in arguments.items() if k not in NOT_SAVED}  # type: ignore[assignment]
+    try:
+        with new_folder(folder, force) as staging:
+            save_for_hf(model, str(staging), model_config={"sgnas": record}, safe_serialization=True)
+            config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
+            config["model_args"].pop("num_classes", None)
+            write_json(staging / CONFIG, config)
+            (staging / "README.md").write_text(render_model_card(Path(folder).name, config), encoding="utf-8")
+    finally:
+        model._model_args = arguments  # type: ignore[assignment]
+    return Path(folder)
