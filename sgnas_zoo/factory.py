@@ -11,25 +11,19 @@ from typing import Any
 
 import numpy as np
 import timm
-import torch
 from torch import nn
 
-from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
+from sgnas_zoo.costs import COSTS, Conditions, native_conditions
 from sgnas_zoo.errors import BudgetError, UnknownNameError
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
-from sgnas_zoo.search.decode import Bound, Decoded, check_range, decode, decode_best
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
-from sgnas_zoo.search.knapsack import Floats
-from sgnas_zoo.search.relaxation import log_probs
+from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
 from sgnas_zoo.zoo import ZooEntry, zoo_entries
 
 BUDGET_COSTS = {"flops": "macs", "params": "params"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
-
-SWEEP = 48
-"""Targets tried for budgets that the generator was not conditioned on."""
 
 COST_NEUTRAL = frozenset(
     [
@@ -149,7 +143,7 @@ def generate(
             proven=decoded.proven,
             generator=chosen.source,
         )
-        for i, decoded in enumerate(_decode(chosen, bounds))
+        for i, decoded in enumerate(propose(chosen, bounds))
     ]
 
 
@@ -222,7 +216,6 @@ def build_family(
     form: FormName,
     budgets: Mapping[str, Any],
     generator: ArchGenerator | str | Path | None,
-    resolution: int | None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build what a family's timm entry point was asked for: an architecture by string, or one made for budgets.
@@ -235,10 +228,9 @@ def build_family(
         form: "final" or "search".
         budgets: ``flops`` and ``params``, as far as given.
         generator: As in ``generate``.
-        resolution: Input side in pixels.
-        kwargs: For timm.
+        kwargs: ``resolution``, the input side in pixels; all others are for timm.
     """
-    result = None
+    result, resolution = None, kwargs.pop("resolution", None)
     shape = _given(num_classes=kwargs.get("num_classes"), in_chans=kwargs.get("in_chans"))
     if arch is None and budgets:
         space = _choose_space(space, family, generator, _broadcast(budgets))
@@ -339,43 +331,6 @@ def _load(generator: object, space: str) -> ArchGenerator:
     if isinstance(generator, ArchGenerator):
         return generator
     return default_generator(space) if generator is None else load_generator(generator)  # type: ignore[arg-type]
-
-
-def _decode(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]]) -> list[Decoded]:
-    """One architecture per problem: from the generator's own target where that keeps all bounds, else from a sweep."""
-    for table, amounts in limits.items():
-        for amount in amounts:
-            check_range(table, amount)
-    low, high = generator.cost_range
-    problems = [dict(zip(limits, amounts, strict=True)) for amounts in zip(*limits.values(), strict=True)]
-    answers: list[Decoded | None] = [None] * len(problems)
-    for table, amounts in limits.items():
-        offset = _offset(generator, table)
-        if offset is not None:
-            scores = _scores(generator, np.clip(np.asarray(amounts) + offset, low, high))
-            own = zip(decode(scores, [Bound(table, amounts)]), problems, strict=True)
-            answers = [d if all(t.measure(d.arch) <= most for t, most in p.items()) else None for d, p in own]
-    if None not in answers:
-        return [answer for answer in answers if answer is not None]
-    scores = _scores(generator, np.linspace(low, high, SWEEP))
-    return [
-        answer or decode_best(scores, [Bound(table, most) for table, most in problem.items()])
-        for answer, problem in zip(answers, problems, strict=True)
-    ]
-
-
-def _offset(generator: ArchGenerator, table: CostTable) -> float | None:
-    """What to add to a limit to get the generator's target, if both count alike but for what no choice changes."""
-    own = COSTS[generator.cost].table(generator.space, generator.conditions)
-    return own.fixed - table.fixed if own.layers == table.layers else None
-
-
-def _scores(generator: ArchGenerator, targets: Floats) -> Floats:
-    """Log-probabilities (N, layers, slots, choices) of N targets, from one forward pass."""
-    with torch.no_grad():
-        logits = generator(torch.from_numpy(targets).to(next(generator.parameters()).device))
-        scores: Floats = log_probs(generator.space, logits).double().cpu().numpy()
-    return scores
 
 
 def _check_arch(arch: Arch, conditions: Conditions, budgets: Mapping[str, float]) -> None:

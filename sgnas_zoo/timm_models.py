@@ -51,13 +51,12 @@ def sgnas(
     flops: float | None = None,
     params: float | None = None,
     generator: ArchGenerator | str | Path | None = None,
-    resolution: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given."""
+    """An SGNAS network: by architecture string, or made for a budget at ``resolution``; SGNAS-A where neither is given."""
     _check_pretrained("sgnas", pretrained, kwargs)
     budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
-    return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, resolution, **kwargs)
+    return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, **kwargs)
 
 
 @register_model
@@ -69,13 +68,12 @@ def greedynas(
     flops: float | None = None,
     params: float | None = None,
     generator: ArchGenerator | str | Path | None = None,
-    resolution: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A GreedyNAS network: by architecture string, or made for a budget; GreedyNAS-A where neither is given."""
     _check_pretrained("greedynas", pretrained, kwargs)
     budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
-    return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, resolution, **kwargs)
+    return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, **kwargs)
 
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:

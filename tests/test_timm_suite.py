@@ -75,7 +75,7 @@ def run_suite(root: Path, report: Path) -> subprocess.CompletedProcess[str]:
         "TIMM_EXT_FILTER": ",".join(PATTERNS),
         "OMP_NUM_THREADS": "1",  # two workers already fill two cores
     }
-    # Naming our models drops the tests that fix a model of timm's; loading weights is tested against a hub elsewhere.
+    # Naming our models drops the tests that fix a model of timm's; the pretrained ones need weights on a hub.
     names = " or ".join(pattern.rstrip("*") for pattern in PATTERNS)
     command = [sys.executable, "-m", "pytest", "tests/test_models.py", "-c", "pytest.ini", "-p", "timm_ext_plugin"]
     command += ["-k", f"({names}) and not pretrained", "--timeout=360", f"--junitxml={report}", "-q", "--tb=short"]

@@ -256,9 +256,10 @@ def _incompatible(bounds: Sequence[Bound], values: Floats, weights: Floats, limi
     cheapest, proven = solve(costs, weights[..., :-1], np.array([others]))
     wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
     least = ""
-    if proven[0] and cheapest[0, 0] >= 0:
+    if cheapest[0, 0] >= 0:
         fewest = last.fixed + weights[np.arange(len(values)), cheapest[0], -1].sum()
-        least = f": within the other bounds the least is {fewest:,.10g} {last.unit}"
+        found = "least" if proven[0] else "least found"
+        least = f": within the other bounds the {found} is {fewest:,.10g} {last.unit}"
     return BudgetError(
         f"No architecture of {last.space.name} was found that keeps {wanted} together{least}. Raise one of the bounds."
     )

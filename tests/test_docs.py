@@ -1,0 +1,57 @@
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sgnas_zoo.zoo import zoo_entries
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[path.stem]
+    return module
+
+
+def test_ci_runs_the_readmes_test_command_word_for_word():
+    commands = re.findall(r"```sh\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(commands) == 2
+    assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_models_table_of_the_readme_shows_the_recorded_figures():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for name in zoo_entries():
+        entry = zoo_entries()[name]
+        macs, params = entry.costs["macs"] / 1e6, entry.costs["params"] / 1e6
+        row = f"| `{name}` | `{entry.space}` | {macs:.1f} | {params:.2f} | {entry.published['top1']} |"
+        assert row in lines
+
+
+def test_the_committed_card_is_what_the_artifact_renders_to():
+    cards = load(ROOT / "recipes" / "render_cards.py")
+    assert cards.CARD.read_text() == cards.render()
+    assert cards.agreement().slots >= 0.95
+
+
+@pytest.mark.slow
+def test_the_distillation_recipe_runs_and_is_seeded(tmp_path):
+    from safetensors.torch import load_file
+
+    script = ROOT / "recipes" / "distill_generator.py"
+    for name in ("first", "second"):
+        command = [sys.executable, str(script), "--output", str(tmp_path / name), "--steps", "3"]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert first.keys() == second.keys()
+    assert all(first[key].equal(second[key]) for key in first)
+    assert (tmp_path / "first" / "config.json").is_file()
