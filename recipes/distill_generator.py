@@ -23,7 +23,8 @@ from accelerate.utils import set_seed
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
-from sgnas_zoo.hub.files import new_folder
+from sgnas_zoo.hub.cards import render_generator_card
+from sgnas_zoo.hub.files import new_folder, read_config
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
@@ -92,6 +93,9 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     if accelerator.is_main_process:
         with new_folder(output, force=True) as folder:
             save_generator(accelerator.unwrap_model(generator), folder)
+            origin = "Trained by `recipes/distill_generator.py`; `recipes/render_cards.py` measures the embedded one."
+            card = render_generator_card(output.name, read_config(folder / "config.json"), origin=origin)
+            (folder / "README.md").write_text(card, encoding="utf-8")
         accelerator.print(f"Saved to {output}")
 
 

@@ -29,8 +29,8 @@ CARD = HERE.parent / "hub_cards" / "sgnas_imagenet_generator.md"
 ORIGIN = (
     "No trained ImageNet supernet of SGNAS is public, so this generator never saw an image: it was trained by "
     "`recipes/distill_generator.py` on the 180 architectures that the published generator answers for 270 to 449 "
-    "million convolution MACs, each relabelled with its own exact MACs, and on the constraint loss of the paper over the whole "
-    "range of the space."
+    "million convolution MACs, each relabelled with its own exact MACs, and on the constraint loss of the paper over "
+    "the whole range of the space."
 )
 
 
@@ -80,6 +80,13 @@ def render() -> str:
     return render_generator_card(title, config, origin=ORIGIN, agreement=agreement(), rows=rows(), covered=covered)
 
 
+def targets() -> list[Path]:
+    """Where the card belongs: among the reviewed ones, and beside the artifact."""
+    folder = embedded_generator("sgnas_imagenet")
+    return [CARD, *([folder / "README.md"] if folder else [])]
+
+
 if __name__ == "__main__":
-    CARD.write_text(render(), encoding="utf-8")
-    print(f"Wrote {CARD.relative_to(HERE.parent)}")
+    for path in targets():
+        path.write_text(render(), encoding="utf-8")
+        print(f"Wrote {path}")

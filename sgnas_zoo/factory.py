@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 from torch import nn
 
 from sgnas_zoo.costs import COSTS, Conditions, native_conditions
-from sgnas_zoo.errors import BudgetError, UnknownNameError
+from sgnas_zoo.errors import BudgetError, UnknownNameError, unknown_name
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
+from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, plain
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
 from sgnas_zoo.zoo import ZooEntry, zoo_entries
-
-BUDGET_COSTS = {"flops": "macs", "params": "params"}
-"""Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
 
 COST_NEUTRAL = frozenset(
     [
@@ -50,8 +45,6 @@ COST_NEUTRAL = frozenset(
     ]
 )
 """Keywords of timm that cannot make a network dearer; with any other the built model is counted."""
-
-Amount = float | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,7 @@ def generate(
         BudgetError: If a budget cannot be read or met; names the feasible range.
         ZooError: If there is no such space or generator.
     """
-    budgets = _broadcast(_given(flops=flops, params=params))
+    budgets = broadcast(_given(flops=flops, params=params))
     chosen = _load(generator, "" if generator else _choose_space(space, None, None, budgets))
     if space is not None and chosen.space.name != SPACES[space].name:
         raise UnknownNameError(f"This generator is for {chosen.space.name}, not {space}; leave space out or change it.")
@@ -136,7 +129,7 @@ def generate(
             space=chosen.space.name,
             arch=decoded.arch,
             conditions=conditions,
-            requested={name: _plain(limits[i]) for name, limits in budgets.items()},
+            requested={name: plain(limits[i]) for name, limits in budgets.items()},
             macs=int(tables["macs"].measure(decoded.arch)),
             params=int(tables["params"].measure(decoded.arch)),
             latency_ms=None,
@@ -184,10 +177,11 @@ def create_model(
     if model_name is None:
         if not budgets:
             raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
-        space = _choose_space(space, None, generator, _broadcast(budgets))
+        space = _choose_space(space, None, generator, broadcast(budgets))
         model_name = SPACES[space].family
     elif budgets and model_name in zoo_entries():
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
+    _check_name(model_name)
     given = _given(space=space, generator=generator, resolution=resolution)
     model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **given, **kwargs)
     if budgets:  # a saved model is rebuilt from its architecture, not from the budget that led to it
@@ -233,7 +227,7 @@ def build_family(
     result, resolution = None, kwargs.pop("resolution", None)
     shape = _given(num_classes=kwargs.get("num_classes"), in_chans=kwargs.get("in_chans"))
     if arch is None and budgets:
-        space = _choose_space(space, family, generator, _broadcast(budgets))
+        space = _choose_space(space, family, generator, broadcast(budgets))
         result = generate(**budgets, space=space, generator=generator, resolution=resolution, **shape)[0]
         chosen = result.arch
     else:
@@ -254,39 +248,25 @@ def list_models() -> list[str]:
     return [*dict.fromkeys(SPACES[name].family for name in SPACES), *zoo_entries()]
 
 
+def _check_name(name: str) -> None:
+    """Refuse a registry name or tag that timm does not know, with near matches; sources such as hf-hub: pass.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    base, _, tag = name.partition(".")
+    if ":" in name or "/" in name:
+        return
+    if not timm.is_model(base):
+        raise unknown_name("model", base, [*list_models(), *timm.list_models()])
+    tags = timm.models.get_arch_pretrained_cfgs(base)
+    if tag and name not in tags:
+        raise unknown_name(f"tag of {base}", tag, [known.partition(".")[2] for known in tags])
+
+
 def _given(**values: Any) -> dict[str, Any]:
     """The arguments that are not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
-    """Budgets as lists of one length, each a positive finite number.
-
-    Raises:
-        BudgetError: If there is none, a value is no such number, or lists differ in length.
-    """
-    lists = {}
-    for name, value in budgets.items():
-        if not isinstance(value, str) and np.ndim(value) < 2:
-            values = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
-        else:
-            values = [value]
-        for number in values:
-            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < math.inf:
-                raise BudgetError(f"{name}={number!r} is no budget; give a positive number such as {name}=350e6.")
-        lists[name] = [float(number) for number in values]
-    if not lists or not all(lists.values()):
-        raise BudgetError("No budget was given; say for example flops=350e6 or params=5e6.")
-    number = max(len(values) for values in lists.values())
-    if any(len(values) not in (1, number) for values in lists.values()):
-        counts = " and ".join(f"{len(values)} {name}" for name, values in lists.items())
-        raise BudgetError(f"Lists of {counts} do not pair up; give lists of one length, or one value for all.")
-    return {name: values * (number // len(values)) for name, values in lists.items()}
-
-
-def _plain(number: float) -> float:
-    """A count as an integer where it is one."""
-    return int(number) if number.is_integer() else number
 
 
 def _choose_space(

@@ -53,7 +53,7 @@ def sgnas(
     generator: ArchGenerator | str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """An SGNAS network: by architecture string, or made for a budget at ``resolution``; SGNAS-A where neither is given."""
+    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given."""
     _check_pretrained("sgnas", pretrained, kwargs)
     budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
     return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, **kwargs)

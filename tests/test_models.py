@@ -140,9 +140,7 @@ def test_activations_and_squeeze_follow_the_form():
     assert "SqueezeExcite" not in kinds("search")
 
 
-@pytest.mark.parametrize(
-    ("name", "reductions"), [("sgnas_imagenet", [2, 4, 8, 16, 32]), ("sgnas_cifar", [1, 2, 4, 8])]
-)
+@pytest.mark.parametrize(("name", "reductions"), [("sgnas_imagenet", [2, 4, 8, 16, 32]), ("sgnas_cifar", [1, 2, 4, 8])])
 def test_feature_maps_have_the_stated_sizes(name, reductions):
     model = built(SPACES[name], features_only=True)
     assert model.feature_info.reduction() == reductions

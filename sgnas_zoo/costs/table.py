@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from sgnas_zoo.errors import ArchError, SpaceError
-from sgnas_zoo.spaces import Arch, FormName, SearchSpace
+from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Variant
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,13 @@ class CostTable:
             raise ArchError(
                 f"This {self.name} table prices {self.space.name}, not {arch.space.name}; make a table of that space."
             )
-        variants = (self.space.merge(layer).variants.index(self.space.variant(p)) for layer, p in enumerate(arch.picks))
+        variants = (position[self.space.variant(p)] for position, p in zip(self._positions, arch.picks, strict=True))
         return self.fixed + sum(costs[at] for costs, at in zip(self.layers, variants, strict=True))
+
+    @cached_property
+    def _positions(self) -> list[dict[Variant, int]]:
+        """Per layer, where the cost of a variant stands."""
+        return [self.space.merge(layer).position for layer in range(len(self.layers))]
 
     @property
     def minimum(self) -> float:

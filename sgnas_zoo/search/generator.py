@@ -80,6 +80,7 @@ class ArchGenerator(nn.Module):
         ones = image.new_ones(1, self.target_chs, *image.shape[2:])
         both = self.target_head(torch.cat([ones, -ones]))
         features = position.relu() * both[:1] + (-position).relu() * both[1:] + self.prior_head(image)
+        features = features.contiguous(memory_format=torch.channels_last)  # four times faster on a CPU
         trunk = self.trunk_body(self.trunk_head(features))
         logits: Tensor = self.tail(trunk + features)
         return logits.reshape(-1, *self.space.shape)

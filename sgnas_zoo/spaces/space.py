@@ -140,7 +140,15 @@ class SearchSpace:
 
     def variant(self, picks: Picks) -> Variant:
         """What the choices at a layer's slots add up to; ``picks`` holds a choice index per slot."""
-        return add_up([self.choices[pick] for pick in picks])
+        variant = self._variants.get(picks)
+        if variant is None:
+            variant = self._variants[picks] = add_up([self.choices[pick] for pick in picks])
+        return variant
+
+    @cached_property
+    def _variants(self) -> dict[Picks, Variant]:
+        """Variants that were asked for: there are few, and every cost of every architecture asks for them."""
+        return {}
 
     def block(self, layer: int, variant: Variant, form: FormName) -> MBConv:
         """The block that a layer becomes under ``variant``."""

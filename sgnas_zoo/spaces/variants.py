@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 
@@ -57,6 +57,11 @@ class Merge:
 
     variants: tuple[Variant, ...]
     steps: tuple[tuple[Transition, ...], ...]
+
+    @cached_property
+    def position(self) -> dict[Variant, int]:
+        """Index of every variant."""
+        return {variant: i for i, variant in enumerate(self.variants)}
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,47 @@
+"""Budgets as users state them: a number or several, of one cost or of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+
+from sgnas_zoo.errors import BudgetError
+
+BUDGET_COSTS = {"flops": "macs", "params": "params"}
+"""Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
+
+Amount = float | Sequence[float]
+"""One budget, or N of them."""
+
+
+def broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
+    """Budgets as lists of one length, each a positive finite number.
+
+    Raises:
+        BudgetError: If there is none, a value is no such number, or lists differ in length.
+    """
+    lists = {}
+    for name, value in budgets.items():
+        if not isinstance(value, str) and np.ndim(value) < 2:
+            values = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
+        else:
+            values = [value]
+        for number in values:
+            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < math.inf:
+                raise BudgetError(f"{name}={number!r} is no budget; give a positive number such as {name}=350e6.")
+        lists[name] = [float(number) for number in values]
+    if not lists or not all(lists.values()):
+        raise BudgetError("No budget was given; say for example flops=350e6 or params=5e6.")
+    number = max(len(values) for values in lists.values())
+    if any(len(values) not in (1, number) for values in lists.values()):
+        counts = " and ".join(f"{len(values)} {name}" for name, values in lists.items())
+        raise BudgetError(f"Lists of {counts} do not pair up; give lists of one length, or one value for all.")
+    return {name: values * (number // len(values)) for name, values in lists.items()}
+
+
+def plain(number: float) -> float:
+    """A count as an integer where it is one."""
+    return int(number) if number.is_integer() else number
