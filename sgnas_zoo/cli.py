@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +30,28 @@ class BadInput(click.ClickException):
 class ZooGroup(click.Group):
     """Turns errors of the library and of usage into one line on stderr and exit code 2."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the group's own options."""
+        with one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        with one_line():
             return super().invoke(ctx)
-        except (ZooError, click.UsageError) as error:
-            message = error.format_message() if isinstance(error, click.UsageError) else str(error)
-            raise BadInput(message) from error
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Raise what was bad input as ``BadInput``; a bare call still shows the help."""
+    try:
+        yield
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()):
+        raise
+    except click.UsageError as error:
+        raise BadInput(error.format_message()) from error
+    except ZooError as error:
+        raise BadInput(str(error)) from error
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click

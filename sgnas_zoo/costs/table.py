@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgnas_zoo.errors import ArchError, SpaceError
+from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Variant
 
 
@@ -21,6 +21,7 @@ class Conditions:
 
     Raises:
         SpaceError: If one of them is out of range.
+        UnknownNameError: If there is no such form.
     """
 
     form: FormName = "final"
@@ -29,6 +30,8 @@ class Conditions:
     in_chans: int = 3
 
     def __post_init__(self) -> None:
+        if self.form not in ("search", "final"):
+            raise unknown_name("form", self.form, ("search", "final"))
         for name, least in (("resolution", 1), ("num_classes", 0), ("in_chans", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

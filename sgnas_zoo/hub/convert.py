@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.hub.cards import render_generator_card
 from sgnas_zoo.hub.files import check_free, new_folder, read_config
-from sgnas_zoo.hub.generators import CONFIG, save_generator
+from sgnas_zoo.hub.generators import CONFIG, MAX_WIDTH, save_generator
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.search.generator import ArchGenerator
@@ -77,12 +78,14 @@ def convert(
 
 def _read(file: Path) -> State:
     """The state dict in a file, from under "model" or "state_dict" where it is nested."""
+    if not file.is_file():
+        raise ArtifactError(f"{file} does not exist or is no file; name a checkpoint.")
     try:
-        if not file.is_file():
-            raise ArtifactError(f"{file} does not exist or is no file; name a checkpoint.")
         with file.open("rb") as handle:
             safe = handle.read(9)[8:9] == b"{"
-        content: Any = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of odd pickles; whether they load is all that matters
+            content: Any = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"{file} is no checkpoint of tensors (damaged, cut short, or it would run code); fetch it again."
@@ -98,6 +101,8 @@ def _read(file: Path) -> State:
 def _generator(state: State, space: SearchSpace, pool: Path) -> ArchGenerator:
     weights = {_generator_name(name): value for name, value in state.items()}
     first = state["hc_head.0.conv.weight"]
+    if first.ndim != 4 or not all(0 < chs <= MAX_WIDTH for chs in first.shape[:2]):
+        raise ArtifactError("The tensors do not fit the network they seem to be of; check the file.")
     generator = ArchGenerator(
         _prior(space, pool), "conv_macs", Conditions("search", space.resolution, space.num_classes),
         RELEASED_RANGES.get(space.name, (1e6, 1e9)),

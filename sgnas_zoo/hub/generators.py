@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -113,12 +114,12 @@ def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:
     try:
         low, high = (float(value) for value in config["range"])
         width, target_chs = config["width"], config["target_chs"]
-        if not 0 < low < high or not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
+        if not 0 < low < high < math.inf or not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
             raise ValueError("range or width out of bounds")
         prior = SPACES[_text(config["space"])].parse(_text(config["prior"]))
         conditions = Conditions(**config["conditions"])
         cost = COSTS[_text(config["cost"])].name
-    except (ZooError, KeyError, TypeError, ValueError) as error:
+    except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{where} is not valid ({error}); fetch the artifact again.") from error
     with torch.random.fork_rng():
         return ArchGenerator(prior, cost, conditions, (low, high), width, target_chs)
