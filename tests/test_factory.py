@@ -141,6 +141,7 @@ def test_a_bound_that_does_not_bind_changes_nothing(flops):
         (350, "350e6"),
         (math.nan, "flops=nan.*positive number"),
         (math.inf, "positive number"),
+        (10**400, "."),
         (0, "positive number"),
         (-350e6, "positive number"),
         ("abc", "'abc'.*positive number"),
@@ -157,6 +158,18 @@ def test_a_bound_that_does_not_bind_changes_nothing(flops):
 def test_bad_budgets(ask, budget, words):
     with pytest.raises(BudgetError, match=words):
         ask(flops=budget)
+
+
+@pytest.mark.parametrize("budget", ["abc", math.nan, [350e6], -1])
+def test_bad_budgets_beside_an_architecture(budget):
+    with pytest.raises(BudgetError):
+        create_model("sgnas", arch=zoo_entries()["sgnas_a"].arch, flops=budget)
+
+
+def test_one_model_takes_one_budget():
+    for make in (create_model, lambda **kwargs: timm.create_model("sgnas", **kwargs)):
+        with pytest.raises(BudgetError):
+            make(flops=[300e6, 350e6])
 
 
 def test_the_range_an_error_names_can_be_asked_for():

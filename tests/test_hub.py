@@ -328,6 +328,16 @@ def test_damaged_weights(folder):
         load_generator(folder)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e30])
+def test_weights_that_give_no_probabilities(folder, factor):
+    state = {name: tensor * factor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "damaged")
+    (folder / "damaged").replace(folder / "model.safetensors")
+    with pytest.raises(ZooError):
+        generate(flops=90e6, generator=folder)
+
+
 @pytest.mark.parametrize("name", ["no_such_folder", "a/b/c", "me/no such name", "me/none", "", "../up/../gone"])
 def test_a_generator_that_is_not_there(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

@@ -64,7 +64,7 @@ def test_costs_are_what_torch_counts(name, form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", SPACES)
 def test_costs_are_what_torch_counts_on_many(name, form):
-    check_costs(name, form, 200)
+    check_costs(name, form, 100)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -144,12 +145,17 @@ def best_values(merge: Merge, log_probs: Floats) -> Floats:
 def _forward(merge: Merge, log_probs: Floats) -> list[Floats]:
     """Best log-probability (N, states) of every state before the first slot and after each slot."""
     reached = [np.zeros((len(log_probs), 1))]
-    for slot, step in enumerate(merge.steps):
-        sources, choices, targets = np.array(step).T
-        first = np.flatnonzero(np.diff(targets, prepend=-1))
+    for slot, (sources, choices, _, first) in enumerate(_columns(merge)):
         arriving = reached[-1][:, sources] + log_probs[:, slot, choices]
         reached.append(np.maximum.reduceat(arriving, first, axis=1))
     return reached
+
+
+@lru_cache(maxsize=256)
+def _columns(merge: Merge) -> tuple[tuple[Ints, ...], ...]:
+    """Per slot its transitions as arrays: sources, choices, targets, and where each target begins."""
+    columns = (np.array(step).T for step in merge.steps)
+    return tuple((*column, np.flatnonzero(np.diff(column[2], prepend=-1))) for column in columns)
 
 
 def best_picks(merge: Merge, log_probs: Floats, variants: Ints) -> Ints:
@@ -158,7 +164,7 @@ def best_picks(merge: Merge, log_probs: Floats, variants: Ints) -> Ints:
     picks = np.zeros(log_probs.shape[:2], np.int64)
     states = variants
     for slot in reversed(range(len(merge.steps))):
-        sources, choices, targets = np.array(merge.steps[slot]).T
+        sources, choices, targets, _ = _columns(merge)[slot]
         arriving = reached[slot][:, sources] + log_probs[:, slot, choices]
         best = np.where(targets == states[:, None], arriving, -np.inf).argmax(1)
         picks[:, slot], states = choices[best], sources[best]

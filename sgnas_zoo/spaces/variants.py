@@ -46,9 +46,9 @@ class Transition(NamedTuple):
     target: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Merge:
-    """The variants of a layer, and the way to them through its slots.
+    """The variants of a layer, and the way to them through its slots. Equal layers share one object.
 
     Args:
         variants: The distinct outcomes, in a fixed order.
