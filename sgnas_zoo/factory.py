@@ -14,7 +14,7 @@ from sgnas_zoo.costs import COSTS, Conditions, native_conditions
 from sgnas_zoo.errors import BudgetError, UnknownNameError, unknown_name
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
-from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, plain
+from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, plain, single
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
@@ -173,7 +173,7 @@ def create_model(
     """
     import sgnas_zoo.timm_models  # noqa: F401  (registers the entry points where the import hook has not)
 
-    budgets = _given(flops=flops, params=params)
+    budgets = single(_given(flops=flops, params=params))
     if model_name is None:
         if not budgets:
             raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
@@ -224,11 +224,13 @@ def build_family(
         generator: As in ``generate``.
         kwargs: ``resolution``, the input side in pixels; all others are for timm.
     """
+    budgets = single(budgets)
     result, resolution = None, kwargs.pop("resolution", None)
     shape = _given(num_classes=kwargs.get("num_classes"), in_chans=kwargs.get("in_chans"))
     if arch is None and budgets:
         space = _choose_space(space, family, generator, broadcast(budgets))
-        result = generate(**budgets, space=space, generator=generator, resolution=resolution, **shape)[0]
+        asked: dict[str, Any] = dict(budgets)
+        result = generate(**asked, space=space, generator=generator, resolution=resolution, **shape)[0]
         chosen = result.arch
     else:
         chosen = _default_arch(family) if arch is None else _family_space(family, space).parse(arch)

@@ -41,7 +41,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         try:
             return self._values[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a TypeError for what cannot be a name, such as a list
             raise unknown_name(self.kind, name, self._values) from None
 
     def __contains__(self, name: object) -> bool:

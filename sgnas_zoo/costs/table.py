@@ -8,6 +8,9 @@ from functools import cached_property
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Variant
 
+MOST = 1_000_000
+"""Beyond any real resolution, number of classes or of channels."""
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -34,8 +37,8 @@ class Conditions:
             raise unknown_name("form", self.form, ("search", "final"))
         for name, least in (("resolution", 1), ("num_classes", 0), ("in_chans", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise SpaceError(f"{name} is {value!r}; give a whole number of at least {least}.")
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+                raise SpaceError(f"{name} is {value!r}; give a whole number of at least {least} and at most {MOST:,}.")
 
 
 def native_conditions(space: SearchSpace, **changes: int | str) -> Conditions:

@@ -63,6 +63,8 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
         ArtifactError: If it is missing, damaged, of another kind, or of a newer format.
     """
     folder, commit = Path(folder_or_repo), None
+    if folder.is_file():
+        raise ArtifactError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}.")
     if not folder.exists():
         folder, commit = _pull(str(folder_or_repo), revision, token, cache_dir, local_files_only)
     generator = _from_config(read_config(folder / CONFIG), folder)
@@ -73,6 +75,8 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
     expected = {name: tensor.shape for name, tensor in generator.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != expected:
         raise ArtifactError(f"{folder / WEIGHTS} does not fit its config; fetch the artifact again.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise ArtifactError(f"{folder / WEIGHTS} holds numbers that are not finite; fetch the artifact again.")
     generator.load_state_dict(state)
     generator.source = GeneratorSource(str(folder_or_repo), commit, sha256(folder / WEIGHTS))
     return generator.eval().requires_grad_(False)
@@ -112,7 +116,7 @@ def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:
             "upgrade sgnas_zoo."
         )
     try:
-        low, high = (float(value) for value in config["range"])
+        low, high = (float(value) for value in _list(config["range"]))
         width, target_chs = config["width"], config["target_chs"]
         if not 0 < low < high < math.inf or not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
             raise ValueError("range or width out of bounds")
@@ -128,6 +132,12 @@ def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list")
     return value
 
 

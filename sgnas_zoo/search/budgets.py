@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
@@ -12,6 +11,9 @@ from sgnas_zoo.errors import BudgetError
 
 BUDGET_COSTS = {"flops": "macs", "params": "params"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
+
+MOST = 1e18
+"""Beyond any network, and still exact enough as a float."""
 
 Amount = float | Sequence[float]
 """One budget, or N of them."""
@@ -30,7 +32,7 @@ def broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
         else:
             values = [value]
         for number in values:
-            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < math.inf:
+            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < number <= MOST:  # type: ignore[operator]
                 raise BudgetError(f"{name}={number!r} is no budget; give a positive number such as {name}=350e6.")
         lists[name] = [float(number) for number in values]
     if not lists or not all(lists.values()):
@@ -40,6 +42,18 @@ def broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
         counts = " and ".join(f"{len(values)} {name}" for name, values in lists.items())
         raise BudgetError(f"Lists of {counts} do not pair up; give lists of one length, or one value for all.")
     return {name: values * (number // len(values)) for name, values in lists.items()}
+
+
+def single(budgets: Mapping[str, Amount]) -> dict[str, float]:
+    """The budgets of one model.
+
+    Raises:
+        BudgetError: As ``broadcast``, or if there are several of one cost.
+    """
+    lists = broadcast(budgets) if budgets else {}
+    if any(len(values) > 1 for values in lists.values()):
+        raise BudgetError("One model takes one budget of a kind; ask sgnas_zoo.generate for several.")
+    return {name: values[0] for name, values in lists.items()}
 
 
 def plain(number: float) -> float:

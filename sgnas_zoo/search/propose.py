@@ -8,10 +8,14 @@ import numpy as np
 import torch
 
 from sgnas_zoo.costs import COSTS, CostTable
+from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.search.decode import Bound, Decoded, check_range, decode, decode_best
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.relaxation import log_probs
+
+AT_ONCE = 128
+"""Problems that are decoded together."""
 
 SWEEP = 48
 """Targets tried for budgets that the generator was not conditioned on."""
@@ -32,6 +36,7 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
 
     Raises:
         BudgetError: If a limit is outside what the space can cost, or no architecture meets all together.
+        ArtifactError: If the generator's logits are not finite.
     """
     for table, amounts in limits.items():
         for amount in amounts:
@@ -43,12 +48,22 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
         offset = _offset(generator, table)
         if offset is not None:
             scores = _scores(generator, np.clip(np.asarray(amounts) + offset, low, high))
-            own = zip(decode(scores, [Bound(table, amounts)]), problems, strict=True)
+            own = zip(_decode(scores, table, amounts), problems, strict=True)
             answers = [d if all(t.measure(d.arch) <= most for t, most in p.items()) else None for d, p in own]
     scores = _scores(generator, np.linspace(low, high, SWEEP)) if None in answers else np.empty(0)
     return [
         answer or decode_best(scores, [Bound(table, most) for table, most in problem.items()])
         for answer, problem in zip(answers, problems, strict=True)
+    ]
+
+
+def _decode(scores: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
+    """Decode one bound, a few problems at a time: that stays in the processor's cache, and memory stays bounded."""
+    parts = range(0, len(amounts), AT_ONCE)
+    return [
+        answer
+        for start in parts
+        for answer in decode(scores[start : start + AT_ONCE], [Bound(table, amounts[start : start + AT_ONCE])])
     ]
 
 
@@ -62,5 +77,7 @@ def _scores(generator: ArchGenerator, targets: Floats) -> Floats:
     """Log-probabilities (N, layers, slots, choices) of N targets, from one forward pass."""
     with torch.no_grad():
         logits = generator(torch.from_numpy(targets).to(generator.tail.weight.device))
+        if not bool(torch.isfinite(logits).all()):
+            raise ArtifactError("This generator answers with numbers that are not finite; train or fetch it again.")
         scores: Floats = log_probs(generator.space, logits).double().cpu().numpy()
     return scores
