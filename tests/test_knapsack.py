@@ -7,7 +7,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.search.decode import best_values
+from sgnas_zoo.search.decode import reach
 from sgnas_zoo.search.knapsack import load, solve, upper_bound
 from sgnas_zoo.spaces import SPACES
 
@@ -146,7 +146,7 @@ def test_a_window_on_the_real_space_agrees_with_highs(budget):
             logits[0, slot, [i for i in range(len(space.choices)) if i not in allowed]] = -np.inf
         log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         weights[number, : len(costs)] = np.array(costs) / 1e6
-        values[number, : len(costs)] = best_values(space.merge(number), log_probs)[0]
+        values[number, : len(costs)] = reach(space.merge(number), log_probs)[-1][0]
     high = budget - table.fixed / 1e6
     low = 0.99 * budget - table.fixed / 1e6
     both = np.stack([weights, -weights], -1)

@@ -83,12 +83,12 @@ class CostTable:
         """Per layer, where the cost of a variant stands."""
         return [self.space.merge(layer).position for layer in range(len(self.layers))]
 
-    @property
+    @cached_property
     def minimum(self) -> float:
         """Cost of the cheapest architecture."""
         return self.fixed + sum(map(min, self.layers))
 
-    @property
+    @cached_property
     def maximum(self) -> float:
         """Cost of the dearest architecture."""
         return self.fixed + sum(map(max, self.layers))

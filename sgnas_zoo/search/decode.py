@@ -70,13 +70,14 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     merges = [space.merge(layer) for layer in range(len(space.layers))]
     limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
     fixed = np.array([bound.table.fixed for bound in bounds])
-    values, weights = _values(merges, log_probs), _weights(merges, bounds)
+    reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
+    values, weights = _values(reached), _weights(merges, bounds)
     room = limits * (1 + ROUNDING) - fixed
     variants, proven = _spend(values, weights, room, limits * (1 - NEAR) - fixed)
     failed = np.flatnonzero(variants[:, 0] < 0)
     if failed.size:
         raise _incompatible(bounds, values[failed[0]], weights, limits[failed[0]])
-    picks = np.stack([best_picks(m, log_probs[:, i], variants[:, i]) for i, m in enumerate(merges)], 1)
+    picks = np.stack([best_picks(m, log_probs[:, i], reached[i], variants[:, i]) for i, m in enumerate(merges)], 1)
     total = _total(values, variants)
     return [Decoded(space.arch(picks[n].tolist()), float(total[n]), bool(proven[n])) for n in range(len(picks))]
 
@@ -92,7 +93,8 @@ def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> Decoded:
     merges = [bounds[0].table.space.merge(layer) for layer in range(log_probs.shape[1])]
     limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
     fixed = np.array([bound.table.fixed for bound in bounds])
-    values, weights = _values(merges, log_probs), _weights(merges, bounds)
+    values = _values([reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)])
+    weights = _weights(merges, bounds)
     floors = limits * (1 - NEAR) - fixed
     spent = (_with_floor(weights, limits - fixed, floors, bound) for bound in range(len(bounds)))
     promised = np.max([upper_bound(values, *rows) for rows in spent], 0)
@@ -137,12 +139,7 @@ def check_range(table: CostTable, limit: float) -> None:
     )
 
 
-def best_values(merge: Merge, log_probs: Floats) -> Floats:
-    """Log-probability (N, variants) of the best way to make each variant, from ``log_probs`` (N, slots, choices)."""
-    return _forward(merge, log_probs)[-1]
-
-
-def _forward(merge: Merge, log_probs: Floats) -> list[Floats]:
+def reach(merge: Merge, log_probs: Floats) -> list[Floats]:
     """Best log-probability (N, states) of every state before the first slot and after each slot."""
     reached = [np.zeros((len(log_probs), 1))]
     for slot, (sources, choices, _, first) in enumerate(_columns(merge)):
@@ -158,9 +155,8 @@ def _columns(merge: Merge) -> tuple[tuple[Ints, ...], ...]:
     return tuple((*column, np.flatnonzero(np.diff(column[2], prepend=-1))) for column in columns)
 
 
-def best_picks(merge: Merge, log_probs: Floats, variants: Ints) -> Ints:
-    """Choice indices (N, slots) of the best way to make ``variants`` (N,), from ``log_probs`` (N, slots, choices)."""
-    reached = _forward(merge, log_probs)
+def best_picks(merge: Merge, log_probs: Floats, reached: Sequence[Floats], variants: Ints) -> Ints:
+    """Choice indices (N, slots) of the best way to make ``variants`` (N,), walking back through what ``reach`` gave."""
     picks = np.zeros(log_probs.shape[:2], np.int64)
     states = variants
     for slot in reversed(range(len(merge.steps))):
@@ -171,11 +167,12 @@ def best_picks(merge: Merge, log_probs: Floats, variants: Ints) -> Ints:
     return picks
 
 
-def _values(merges: Sequence[Merge], log_probs: Floats) -> Floats:
+def _values(reached: Sequence[Sequence[Floats]]) -> Floats:
     """Log-probabilities (N, layers, variants) of the best way to make each variant, ``-inf`` beyond a layer's own."""
-    values = np.full((len(log_probs), len(merges), max(len(merge.variants) for merge in merges)), -np.inf)
-    for layer, merge in enumerate(merges):
-        values[:, layer, : len(merge.variants)] = best_values(merge, log_probs[:, layer])
+    last = [states[-1] for states in reached]
+    values = np.full((len(last[0]), len(last), max(states.shape[1] for states in last)), -np.inf)
+    for layer, states in enumerate(last):
+        values[:, layer, : states.shape[1]] = states
     return values
 
 
@@ -249,8 +246,9 @@ def _extreme(table: CostTable, cheap: bool) -> Arch:
     pick = min if cheap else max
     space, picks = table.space, []
     for layer, costs in enumerate(table.layers):
-        flat = np.zeros((1, space.slots, len(space.choices)))
-        picks.append(best_picks(space.merge(layer), flat, np.array([costs.index(pick(costs))]))[0].tolist())
+        merge, flat = space.merge(layer), np.zeros((1, space.slots, len(space.choices)))
+        variant = np.array([costs.index(pick(costs))])
+        picks.append(best_picks(merge, flat, reach(merge, flat), variant)[0].tolist())
     return space.arch(picks)
 
 
