@@ -19,13 +19,15 @@ ENTRY_POINTS = "sgnas_zoo.timm_models"
 class _Loader(importlib.abc.Loader):
     """Runs timm's own loader, then imports the entry points."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: importlib.abc.Loader, finder: _Finder) -> None:
+        self.loader, self.finder = loader, finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
         spec = module.__spec__
         if spec is not None:
             spec.loader = self.loader  # whoever asks the module later finds its real loader
@@ -35,17 +37,23 @@ class _Loader(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds timm once, then steps aside."""
+    """Finds timm until it is imported: libraries also look for it just to see whether it is there."""
+
+    def __init__(self) -> None:
+        self.asking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "timm":
+        if fullname != "timm" or self.asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self.asking = True  # the other finders are asked below, and this one among them
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader, self)
         return spec
 
 

@@ -171,9 +171,9 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    import sgnas_zoo.timm_models  # noqa: F401  (registers the entry points where the import hook has not)
-
     budgets = single(_given(flops=flops, params=params))
+    if budgets and generator is not None:
+        generator = _load(generator, "")
     if model_name is None:
         if not budgets:
             raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
@@ -220,14 +220,15 @@ def build_family(
         arch: Architecture string; it is checked against ``budgets`` if those are given as well.
         space: Name of its space.
         form: "final" or "search".
-        budgets: ``flops`` and ``params``, as far as given.
+        budgets: ``flops`` and ``params``, None where not given.
         generator: As in ``generate``.
         kwargs: ``resolution``, the input side in pixels; all others are for timm.
     """
-    budgets = single(budgets)
+    budgets = single(_given(**budgets))
     result, resolution = None, kwargs.pop("resolution", None)
     shape = _given(num_classes=kwargs.get("num_classes"), in_chans=kwargs.get("in_chans"))
     if arch is None and budgets:
+        generator = None if generator is None else _load(generator, "")
         space = _choose_space(space, family, generator, broadcast(budgets))
         asked: dict[str, Any] = dict(budgets)
         result = generate(**asked, space=space, generator=generator, resolution=resolution, **shape)[0]

@@ -55,7 +55,7 @@ def sgnas(
 ) -> nn.Module:
     """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given."""
     _check_pretrained("sgnas", pretrained, kwargs)
-    budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
+    budgets = {"flops": flops, "params": params}
     return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, **kwargs)
 
 
@@ -72,7 +72,7 @@ def greedynas(
 ) -> nn.Module:
     """A GreedyNAS network: by architecture string, or made for a budget; GreedyNAS-A where neither is given."""
     _check_pretrained("greedynas", pretrained, kwargs)
-    budgets = {name: value for name, value in (("flops", flops), ("params", params)) if value is not None}
+    budgets = {"flops": flops, "params": params}
     return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, **kwargs)
 
 
