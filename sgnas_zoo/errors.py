@@ -34,6 +34,14 @@ class ArtifactError(ZooError, RuntimeError):
     """A file or folder that is missing, damaged, foreign or in the way."""
 
 
+class DataError(ZooError, RuntimeError):
+    """A dataset that is missing, closed, unlabelled or does not fit the model."""
+
+
+class CheckpointError(ZooError, RuntimeError):
+    """A checkpoint that cannot be written, read, or continued with these settings."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a name that is not registered, with near matches or all names."""
     names = sorted(known)

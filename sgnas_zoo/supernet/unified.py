@@ -1,0 +1,106 @@
+"""The unified supernet: all architectures of a space on one set of weights."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import create_act_layer
+from torch import Tensor, nn
+
+from sgnas_zoo.errors import ArchError, SpaceError
+from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.supernet.layer import ConvNorm, UnifiedLayer, convolution
+
+
+class UnifiedSupernet(nn.Module):
+    """Supernet of an SGNAS-like space (arXiv 2103.07289; state-dict names as released).
+
+    No active architecture is kept on the module: it is an argument of every pass.
+
+    Args:
+        space: A space whose choices are one depthwise kernel each, then a skip.
+        num_classes: Classes; by default the space's.
+        in_chans: Input channels.
+
+    Raises:
+        SpaceError: If the space has choices of another kind.
+    """
+
+    def __init__(self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3) -> None:
+        super().__init__()
+        kinds = [(len(choice.kernels), choice.se) for choice in space.choices]
+        if kinds != [(1, False)] * (len(kinds) - 1) + [(0, False)]:
+            raise SpaceError(
+                f"A unified supernet needs choices of one kernel each and a skip last; {space.name} has others. "
+                "Take sgnas_imagenet, sgnas_cifar or sgnas_micro."
+            )
+        form = space.form("search")
+        self.space, self.in_chans = space, in_chans
+        self.num_classes = space.num_classes if num_classes is None else num_classes
+        self.act = create_act_layer(form.stem_act, inplace=True)
+        block_act = create_act_layer(form.block_act, inplace=True)
+        self.first = ConvNorm(in_chans, space.stem_chs, 3, space.stem_stride)
+        self.first_mb = FirstBlock(space.stem_chs, space.first_chs, block_act)
+        self.stages = nn.ModuleList(
+            UnifiedLayer(layer, space.slots, space.choices, block_act) for layer in space.layers
+        )
+        last = space.layers[-1].out_chs
+        self.last_stage = nn.Sequential(convolution(last, space.head_chs), nn.BatchNorm2d(space.head_chs))
+        self.classifier = nn.Linear(space.head_chs, self.num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor, path: Arch | Tensor) -> Tensor:
+        """Logits (N, num_classes) of images (N, in_chans, H, W).
+
+        Args:
+            x: Images.
+            path: An architecture: only its channels run. Or probabilities (layers, slots, choices): every choice runs,
+                weighted.
+
+        Raises:
+            ArchError: If the path is of another space.
+        """
+        x = self.before(x)
+        if isinstance(path, Arch):
+            if path.space != self.space:
+                raise ArchError(f"This path is of {path.space.name}, the supernet of {self.space.name}; sample its own.")
+            for layer, picks in zip(self.stages, path.picks, strict=True):
+                x = layer(x, picks)
+        else:
+            if path.shape != self.space.shape:
+                raise ArchError(
+                    f"Probabilities of {self.space.name} have the shape {self.space.shape}, not {tuple(path.shape)}."
+                )
+            for layer, probs in zip(self.stages, path, strict=True):
+                x = layer.relaxed(x, probs)
+        return self.after(x)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Stem and first block."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = self.first_mb(self.act(self.first(x)))
+        return out
+
+    def after(self, x: Tensor) -> Tensor:
+        """Head, pooling and classifier."""
+        logits: Tensor = self.classifier(self.act(self.last_stage(x)).mean((2, 3)))
+        return logits
+
+
+class FirstBlock(nn.Module):
+    """The fixed block between stem and searched layers: depthwise 3 x 3, then a projection."""
+
+    def __init__(self, in_chs: int, out_chs: int, act: nn.Module) -> None:
+        super().__init__()
+        self.depthwise = nn.Module()
+        self.depthwise.blocks = nn.ModuleList([convolution(in_chs, in_chs, 3, groups=in_chs)])
+        self.depthwise.bn = nn.BatchNorm2d(in_chs)
+        self.act = act
+        self.point_wise_1 = ConvNorm(in_chs, out_chs)
+        self.residual = in_chs == out_chs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_chs, H, W) to (N, out_chs, H, W)."""
+        wide = self.act(self.depthwise.bn(self.depthwise.blocks[0](x)))
+        out: Tensor = self.point_wise_1(wide)
+        return out + x if self.residual else out
