@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from functools import partial
 from typing import Any
 
@@ -92,5 +91,5 @@ def _efficientnet(stem_stride: int, **kwargs: Any) -> EfficientNet:
 
 def _native_input(space: SearchSpace, size: int) -> dict[str, Any]:
     """Preprocessing entries that follow from a space and an input size."""
-    side = -(-size // math.prod([space.stem_stride, *(row.stride for row in space.rows)]))
+    side = -(-size // space.reduction)
     return {"input_size": (3, size, size), "pool_size": (side, side), "num_classes": space.num_classes}

@@ -15,11 +15,12 @@ from sgnas_zoo.spaces.arch import Arch
 from sgnas_zoo.spaces.blocks import Block, Conv, MBConv
 from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
 from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
+from sgnas_zoo.spaces.sgnas_micro import SGNAS_MICRO
 from sgnas_zoo.spaces.space import Form, FormName, Layer, Row, SearchSpace
 from sgnas_zoo.spaces.variants import Choice, Variant
 
 SPACES: Registry[SearchSpace] = Registry("space")
-for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, GREEDYNAS, GREEDYNAS_SE):
+for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE):
     SPACES.register(_space.name, _space)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -127,6 +128,21 @@ class SearchSpace:
     def skip(self) -> int | None:
         """Index of the choice without kernels, if there is one."""
         return next((i for i, choice in enumerate(self.choices) if not choice.kernels), None)
+
+    @property
+    def reduction(self) -> int:
+        """Pixels of the input along one side of a pixel of the last map."""
+        return math.prod([self.stem_stride, *(row.stride for row in self.rows)])
+
+    def check_resolution(self, resolution: int) -> None:
+        """Refuse an input that shrinks below one pixel.
+
+        Raises:
+            SpaceError: If it does.
+        """
+        if resolution < self.reduction:
+            raise SpaceError(f"{self.name} halves its input down to 1/{self.reduction}; {resolution} pixels are too few, "
+                             f"give at least {self.reduction}.")  # fmt: skip
 
     def form(self, name: FormName) -> Form:
         """The form called "search" or "final"."""

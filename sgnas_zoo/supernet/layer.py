@@ -113,7 +113,7 @@ class UnifiedLayer(nn.Module):
         return self._close(x, out, min(skipped, self.slots - 1))
 
     def _expand(self, x: Tensor, slots: Sequence[int]) -> Tensor:
-        index = self._channels(slots, x.device)
+        index = self.channels(slots, x.device)
         conv, norm = self.point_wise.conv, self.point_wise.bn
         wide = F.conv2d(x, conv.weight[index])
         mean, var = norm.running_mean[index], norm.running_var[index]
@@ -138,13 +138,13 @@ class UnifiedLayer(nn.Module):
         return self.act(x)
 
     def _project(self, x: Tensor, slots: Sequence[int]) -> Tensor:
-        return F.conv2d(x, self.point_wise_1.conv.weight[:, self._channels(slots, x.device)])
+        return F.conv2d(x, self.point_wise_1.conv.weight[:, self.channels(slots, x.device)])
 
     def _close(self, x: Tensor, out: Tensor, skipped: int) -> Tensor:
         out = self.sbn[skipped](out)
         return out + x if self.residual else out
 
-    def _channels(self, slots: Sequence[int], device: torch.device) -> Tensor:
+    def channels(self, slots: Sequence[int], device: torch.device | None = None) -> Tensor:
         """Indices of the expanded channels of some slots."""
         start = torch.tensor(slots, device=device)[:, None] * self.chs
         return (start + torch.arange(self.chs, device=device)).flatten()

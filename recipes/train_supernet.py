@@ -1,0 +1,211 @@
+"""Train a unified supernet: every architecture of a space on one set of weights.
+
+    accelerate launch recipes/train_supernet.py --space sgnas_micro --dataset DATA --output runs/supernet
+
+What: SGNAS (2103.07289): each step draws paths from a sampler that is a pure function of (seed, step), adds up their
+    gradients on one batch, and makes one update. A share of the training images is held out for the generator.
+DATA: a Hub id, a folder of parquet files, or a folder of one folder per class.
+Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expected result; `--config` and the command
+    line override them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import DataLoaderConfiguration, set_seed
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sgnas_zoo.errors import DataError
+from sgnas_zoo.hub.files import check_free, new_folder
+from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet
+from sgnas_zoo.training.calibration import calibration_images
+from sgnas_zoo.training.checkpoints import Checkpoints
+from sgnas_zoo.training.curves import plot_curves
+from sgnas_zoo.training.data import (
+    TransformedImages,
+    TransformedStream,
+    check_processes,
+    eval_transform,
+    load_images,
+    make_loader,
+    train_transform,
+)
+from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
+from sgnas_zoo.training.parallel import average_buffers, average_gradients
+
+CALIBRATION_IMAGES = 512
+PREPROCESSING = {
+    "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "interpolation": "bicubic", "crop_pct": 1.0,
+}  # fmt: skip
+
+FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_images")
+"""Settings that a resumed run may change: they do not change what is trained."""
+
+
+@click.command(cls=RecipeCommand, configs=Path(__file__).parent / "configs")
+@click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
+@click.option("--dataset", required=True, help="Hub id or folder.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and artifact.")
+@click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the space's.")
+@click.option("--epochs", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--warmup-epochs", type=click.FloatRange(min=0), default=0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Of one process.")
+@click.option("--sampler", default="fair", show_default=True, help="Path sampler; sandwich distils from its widest.")
+@click.option("--paths", type=click.IntRange(min=1), default=4, show_default=True, help="Paths per step.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.064, show_default=True)
+@click.option("--weight-decay", type=click.FloatRange(min=0), default=4e-4, show_default=True)
+@click.option("--momentum", type=click.FloatRange(0, 1), default=0.9, show_default=True)
+@click.option("--clip-grad", type=click.FloatRange(min=0), default=0, show_default=True, help="Largest norm; 0: any.")
+@click.option("--label-smoothing", type=click.FloatRange(0, 1), default=0.1, show_default=True)
+@click.option("--crop", type=click.Choice(["resized", "pad"]), default="resized", show_default=True)
+@click.option("--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
+              help="Share of train kept for the generator.")  # fmt: skip
+@click.option("--on-corrupt", type=click.Choice(["skip", "fail"]), default="skip", show_default=True)
+@click.option("--streaming/--no-streaming", default=False, help="Read rows as they come.")
+@click.option("--steps-per-epoch", type=click.IntRange(min=1), help="Needed for a stream of unknown length.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many images; for quick runs.")
+@click.option("--eval-every", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs between two looks at the held-out part.")
+@click.option("--eval-images", type=click.IntRange(min=1), default=2000, show_default=True, help="Held-out images.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
+@click.option("--resume", default="never", show_default=True, help="auto, never, or a checkpoint's folder.")
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5, show_default=True)
+@click.option("--report-to", help="Tracker of accelerate: tensorboard, wandb, trackio, ...")
+@click.pass_context
+def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution: int | None, epochs: int,
+         warmup_epochs: float, batch_size: int, sampler: str, paths: int, lr: float, weight_decay: float,
+         momentum: float, clip_grad: float, label_smoothing: float, crop: Any, holdout: float, on_corrupt: Any,
+         streaming: bool, steps_per_epoch: int | None,
+         limit: int | None, eval_every: int, eval_images: int, seed: int, workers: int, resume: str,
+         checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+    """Train a unified supernet."""
+    search_space, draw = SPACES[space], SAMPLERS[sampler]
+    size = resolution or search_space.resolution
+    search_space.check_resolution(size)
+    check_free(output / "artifact", force=resume != "never")
+    settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
+    accelerator = Accelerator(
+        log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
+        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
+    )  # fmt: skip
+
+    # Data: one part to train on; the other is the generator's, and here only shows how training goes.
+    data: dict[str, Any] = {"holdout": holdout, "seed": seed, "streaming": streaming}
+    kept = load_images(dataset, "train", limit=limit, **data)
+    held = load_images(dataset, "train", part="held", limit=eval_images, **data) if holdout else None
+    look = {name: PREPROCESSING[name] for name in ("mean", "std", "interpolation")}
+    kind = TransformedStream if streaming else TransformedImages
+    augmented = kind(kept, train_transform(size, crop=crop, **look), seed, on_corrupt)
+    loader = make_loader(augmented, batch_size, shuffle=True, seed=seed, workers=workers, drop_last=True)
+    if not streaming:
+        check_processes(len(kept.rows), batch_size, accelerator.num_processes, drop_last=True)
+    elif steps_per_epoch is None:
+        raise DataError("A stream does not tell its length; add --steps-per-epoch.")
+
+    # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
+    set_seed(seed)
+    supernet = UnifiedSupernet(search_space, len(kept.classes))
+    optimizer = create_optimizer_v2(supernet, "sgd" if momentum else "momentum", lr, weight_decay, momentum)
+    model = accelerator.prepare_model(supernet, evaluation_mode=True)
+    optimizer, loader = accelerator.prepare(optimizer, loader)
+    steps_per_epoch = steps_per_epoch or len(loader)
+    total = epochs * steps_per_epoch
+    warmup = round(warmup_epochs * steps_per_epoch)
+    scheduler = CosineLRScheduler(optimizer, total, warmup_t=warmup, t_in_epochs=False, warmup_prefix=False)
+    trained = TrainedSupernet(
+        supernet, size, kept.classes, PREPROCESSING, kept.record, settings,
+        calibration_images(kept, CALIBRATION_IMAGES, size, seed),
+    )  # fmt: skip
+    held_loader = None
+    if held:
+        plain = kind(held, eval_transform(size, **PREPROCESSING), seed, on_corrupt)
+        held_loader = accelerator.prepare(make_loader(plain, 250, shuffle=False))
+
+    with Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints:
+        progress = checkpoints.resume(resume) or {"step": 0, "seconds": 0.0, "history": []}
+        step, history, before = progress["step"], progress["history"], progress["seconds"]
+        if accelerator.is_main_process:
+            save_settings(output, resolved(ctx), "train_supernet")
+        accelerator.init_trackers("train_supernet", settings)
+        started = time.monotonic()
+
+        def state() -> dict[str, Any]:
+            return {"step": step, "seconds": before + time.monotonic() - started, "history": history}
+
+        bar = tqdm(total=total, initial=step, unit="step", disable=not accelerator.is_main_process, mininterval=5)
+        for epoch in range(step // steps_per_epoch, epochs):
+            supernet.train()
+            loader.set_epoch(epoch)
+            done = step % steps_per_epoch
+            total_loss = 0.0
+            for images, labels, _ in islice(skip_first_batches(loader, done), steps_per_epoch - done):
+                scheduler.step_update(step)
+                teacher = None
+                for path in draw(search_space, seed, step, paths):
+                    logits = model(images, path)
+                    if teacher is None:
+                        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+                    else:
+                        loss = F.cross_entropy(logits, teacher)
+                    if sampler == "sandwich" and teacher is None:
+                        teacher = logits.detach().softmax(1)
+                    accelerator.backward(loss / paths)
+                    total_loss = total_loss + loss.detach() / paths
+                average_gradients(accelerator, supernet.parameters())
+                if clip_grad:
+                    accelerator.clip_grad_norm_(supernet.parameters(), clip_grad)
+                optimizer.step()
+                optimizer.zero_grad()
+                step += 1
+                bar.update()
+                if checkpoints.due():
+                    saved = checkpoints.save(state())
+                    if checkpoints.stopping:
+                        checkpoints.stopped(saved)
+                        return
+            average_buffers(accelerator, supernet)
+            row = {"epoch": epoch + 1, "train_loss": float(total_loss) / (steps_per_epoch - done)}
+            if held_loader and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
+                for name, arch in examples(search_space).items():
+                    subnet = trained.inherit(arch)
+                    row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]
+            history.append(row)
+            accelerator.log(row, step=step)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()})
+            saved = checkpoints.save(state())
+            if accelerator.is_main_process:
+                plot_curves(history, output / "curves.png")
+
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        hours = {"hours": round(state()["seconds"] / 3600, 2), "processes": accelerator.num_processes}
+        finished = replace(trained, training={**settings, **hours})
+        with new_folder(output / "artifact", force=True) as folder:
+            save_supernet(finished, folder)
+        click.echo(f"Supernet: {output / 'artifact'}", err=True)
+
+
+def examples(space: SearchSpace) -> dict[str, Arch]:
+    """Architectures to follow during training: two, four and all slots, with kernels in turn."""
+    kernels = [choice.label for choice in space.choices if choice.kernels]
+    tokens = {name: "".join(kernels[i % len(kernels)] for i in range(slots))
+              for name, slots in (("narrow", 2), ("middle", 4), ("wide", space.slots))}  # fmt: skip
+    return {name: space.parse("-".join([token] * len(space.layers))) for name, token in tokens.items()}
+
+
+if __name__ == "__main__":
+    main()

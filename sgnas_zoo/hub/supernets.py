@@ -1,0 +1,190 @@
+"""Supernets as artifacts: weights, what they were trained on, and the images that calibrate what is inherited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from timm.data import create_transform
+from torch import Tensor, nn
+
+from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.hub.artifacts import (
+    CONFIG,
+    WEIGHTS,
+    fill,
+    find_artifact,
+    items,
+    read_artifact,
+    read_weights,
+    text,
+)
+from sgnas_zoo.hub.files import sha256, write_json
+from sgnas_zoo.models.inherit import inherit_model
+from sgnas_zoo.search.generator import GeneratorSource
+from sgnas_zoo.spaces import SPACES, Arch
+from sgnas_zoo.supernet import UnifiedSupernet, calibrate_bn
+from sgnas_zoo.zoo import ARTIFACTS
+
+FORMAT_VERSION = 1
+CALIBRATION = "calibration.safetensors"
+CALIBRATION_BATCH = 128
+MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES = 100_000, 4096, 10_000
+"""Larger ones are refused before anything is allocated."""
+
+
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """A supernet with what is needed to use it.
+
+    Args:
+        supernet: The weights, in evaluation mode and frozen.
+        resolution: Input side in pixels it was trained at.
+        classes: Names of its classes.
+        preprocessing: ``mean``, ``std``, ``interpolation`` and ``crop_pct``, as in timm's ``pretrained_cfg``.
+        dataset: What it was trained on, as ``LabelledImages.record`` says.
+        training: Settings of the training, as plain data.
+        calibration: Training images (N, 3, H, W), uint8, for batch norm statistics.
+        source: Where it came from, if it was loaded.
+    """
+
+    supernet: UnifiedSupernet
+    resolution: int
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    training: Mapping[str, Any]
+    calibration: Tensor
+    source: GeneratorSource | None = None
+
+    def inherit(self, arch: Arch, **kwargs: Any) -> nn.Module:
+        """The timm model of an architecture (search form) with inherited weights and calibrated norms.
+
+        Args:
+            arch: An architecture of the supernet's space.
+            kwargs: For timm.
+
+        Raises:
+            ArchError: If the architecture is of another space.
+        """
+        return calibrate_bn(inherit_model(self.supernet, arch, **kwargs), self.calibration_batches())
+
+    def calibration_batches(self) -> Iterator[Tensor]:
+        """The calibration images, preprocessed as for evaluation."""
+        transform = create_transform(self.resolution, **self.preprocessing)
+        images = self.calibration.permute(0, 2, 3, 1).numpy()
+        device = self.supernet.classifier.weight.device
+        for start in range(0, len(images), CALIBRATION_BATCH):
+            batch = [transform(Image.fromarray(image)) for image in images[start : start + CALIBRATION_BATCH]]
+            yield torch.stack(batch).to(device)
+
+
+def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) -> None:
+    """Write a supernet artifact into an existing folder, by default in half precision."""
+    state = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in trained.supernet.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file({"images": trained.calibration.contiguous()}, folder / CALIBRATION)
+    write_json(
+        folder / CONFIG,
+        {
+            "artifact": "supernet",
+            "format_version": FORMAT_VERSION,
+            "space": trained.supernet.space.name,
+            "num_classes": trained.supernet.num_classes,
+            "in_chans": trained.supernet.in_chans,
+            "resolution": trained.resolution,
+            "classes": list(trained.classes),
+            "preprocessing": dict(trained.preprocessing),
+            "dataset": dict(trained.dataset),
+            "training": dict(trained.training),
+        },
+    )
+
+
+def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, token: str | None = None,
+                  cache_dir: str | Path | None = None, local_files_only: bool = False) -> TrainedSupernet:  # fmt: skip
+    """Load a supernet artifact.
+
+    Args:
+        folder_or_repo: A folder, or a Hub repo id with an optional ``@revision``.
+        revision: Branch, tag or commit of a repo.
+        token: Hub token; the stored one if left out.
+        cache_dir: Hub cache to use.
+        local_files_only: Take a repo from the cache without asking the Hub.
+
+    Raises:
+        ArtifactError: If it is missing, damaged, of another kind, or of a newer format.
+    """
+    folder, commit = find_artifact(folder_or_repo, revision, token, cache_dir, local_files_only)
+    trained = _from_config(read_artifact(folder, "supernet", FORMAT_VERSION), folder)
+    fill(trained.supernet, folder / WEIGHTS)
+    images = read_weights(folder / CALIBRATION).get("images")
+    if images is None or images.dtype != torch.uint8 or images.ndim != 4 or not 0 < len(images) <= MAX_IMAGES:
+        raise ArtifactError(f"{folder / CALIBRATION} holds no calibration images; fetch the artifact again.")
+    trained.supernet.eval().requires_grad_(False)
+    source = GeneratorSource(str(folder_or_repo), commit, sha256(folder / WEIGHTS))
+    return replace(trained, calibration=images, source=source)
+
+
+@lru_cache(maxsize=4)
+def default_supernet(space: str) -> TrainedSupernet:
+    """The embedded supernet of a space.
+
+    Raises:
+        ArtifactError: If the space has none.
+    """
+    folder = ARTIFACTS / f"{space}_supernet"
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"There is no trained supernet for {space}; train one with recipes/train_supernet.py, "
+            f"or choose a space that has one: {', '.join(spaces_with_supernet())}."
+        )
+    trained = load_supernet(folder)
+    assert trained.source is not None
+    return replace(trained, source=replace(trained.source, id=f"sgnas_zoo/{folder.name}"))
+
+
+def spaces_with_supernet() -> list[str]:
+    """Names of the spaces with an embedded supernet, in registry order."""
+    return [name for name in SPACES if (ARTIFACTS / f"{name}_supernet").is_dir()]
+
+
+def _from_config(config: dict[str, Any], folder: Path) -> TrainedSupernet:
+    """What a config describes, with fresh weights; every field is checked before anything is allocated."""
+    where = folder / CONFIG
+    try:
+        num_classes, in_chans, resolution = (config[name] for name in ("num_classes", "in_chans", "resolution"))
+        limits = ((num_classes, MAX_CLASSES), (in_chans, MAX_CLASSES), (resolution, MAX_RESOLUTION))
+        if not all(type(value) is int and 0 < value <= most for value, most in limits):
+            raise ValueError("num_classes, in_chans or resolution out of bounds")
+        classes = tuple(text(name) for name in items(config["classes"]))
+        if len(classes) != num_classes:
+            raise ValueError(f"{len(classes)} class names for {num_classes} classes")
+        preprocessing = _preprocessing(config["preprocessing"])
+        dataset, training = (MappingProxyType(dict(config[name])) for name in ("dataset", "training"))
+        with torch.random.fork_rng():
+            supernet = UnifiedSupernet(SPACES[text(config["space"])], num_classes, in_chans)
+    except (ZooError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where} is not valid ({error}); fetch the artifact again.") from error
+    none = torch.empty(0, dtype=torch.uint8)
+    return TrainedSupernet(supernet, resolution, classes, preprocessing, dataset, training, none)
+
+
+def _preprocessing(fields: dict[str, Any]) -> Mapping[str, Any]:
+    mean, std = ([float(value) for value in items(fields[name])] for name in ("mean", "std"))
+    crop_pct = float(fields["crop_pct"])
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not 0 < crop_pct <= 1:
+        raise ValueError("preprocessing out of bounds")
+    if (interpolation := text(fields["interpolation"])) not in ("bilinear", "bicubic"):
+        raise ValueError(f"unknown interpolation {interpolation!r}")
+    return MappingProxyType({"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": crop_pct})

@@ -1,0 +1,33 @@
+"""A timm model with the weights that a supernet holds for its architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.spaces import Arch
+from sgnas_zoo.supernet import UnifiedSupernet, inherited_state
+
+
+def inherit_model(supernet: UnifiedSupernet, arch: Arch, **kwargs: Any) -> nn.Module:
+    """Build the search form of an architecture and give it its slice of the supernet.
+
+    In evaluation mode it computes what the supernet computes along that path. Its batch norm statistics are the
+    supernet's: call ``calibrate_bn`` before you use it.
+
+    Args:
+        supernet: The supernet.
+        arch: An architecture of its space.
+        kwargs: For timm (``drop_rate``, ...); classes and channels are the supernet's.
+
+    Raises:
+        ArchError: If the architecture is of another space.
+    """
+    state = inherited_state(supernet, arch)
+    kwargs = {"num_classes": supernet.num_classes, "in_chans": supernet.in_chans, **kwargs}
+    model = build_model(arch.space.family, arch, "search", **kwargs)
+    model._model_args = {"arch": str(arch), "space": arch.space.name, "form": "search"}  # type: ignore[assignment]
+    model.load_state_dict(state)
+    return model.train(supernet.training)

@@ -1,0 +1,86 @@
+"""Path samplers: which architectures a step trains.
+
+A sampler is a pure function of (space, seed, step): every process draws the same paths without talking, and so does a
+resumed run. To add one, write a function of that form and register it in ``SAMPLERS``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from sgnas_zoo.errors import SpaceError
+from sgnas_zoo.registry import Registry
+from sgnas_zoo.spaces import Arch, SearchSpace
+
+PathSampler = Callable[[SearchSpace, int, int, int], list[Arch]]
+"""``sampler(space, seed, step, paths)`` gives the ``paths`` architectures of a step."""
+
+
+def uniform(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
+    """Draw every slot of every path uniformly (SPOS, 1904.00420)."""
+    rng = _rng(seed, step)
+    return [space.sample(rng) for _ in range(paths)]
+
+
+def fair(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
+    """Give the paths of a step different expansions per layer, and the slots their kernels in turn (SGNAS).
+
+    Per layer, the numbers of active slots come from a shuffled list, and each slot goes through a permutation of its
+    kernels, one every time it is active (2103.07289; released sampler). Unlike the released one, slot 0 is always
+    active, as in every architecture of the space, and a single active slot is drawn too: budgets reach down to it.
+
+    Raises:
+        SpaceError: If the space has no skip to vary the expansion with.
+    """
+    if space.skip is None or space.slots == 1:
+        raise SpaceError(f"The fair sampler varies expansions slot by slot, which {space.name} has not; take uniform.")
+    rng = _rng(seed, step)
+    layers = [_fair_layer(space, allowed.allowed, rng, paths) for allowed in space.layers]
+    return [Arch(space, picks) for picks in zip(*layers, strict=True)]
+
+
+def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
+    """The widest expansions with random kernels first, then fair paths (sandwich rule: 1903.05134, section 3).
+
+    The first path is what the others can be distilled from.
+    """
+    rng = _rng(seed, step)
+    widest = Arch(space, tuple(tuple(_kernel(space, slot, rng) for slot in layer.allowed) for layer in space.layers))
+    return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
+
+
+SAMPLERS: Registry[PathSampler] = Registry("sampler")
+for _sampler in (uniform, fair, sandwich):
+    SAMPLERS.register(_sampler.__name__, _sampler)
+
+
+def _rng(seed: int, step: int) -> random.Random:
+    """A generator of this step's own; text seeds are hashed the same on every machine."""
+    return random.Random(f"{seed}/{step}")
+
+
+def _fair_layer(
+    space: SearchSpace, allowed: tuple[tuple[int, ...], ...], rng: random.Random, paths: int
+) -> list[tuple[int, ...]]:
+    """One layer's choices for every path of a step."""
+    turns = [[pick for pick in slot if pick != space.skip] for slot in allowed]
+    for turn in turns:
+        rng.shuffle(turn)
+    used = [0] * space.slots
+    expansions: list[int] = []
+    layers = []
+    for _ in range(paths):
+        if not expansions:
+            expansions = rng.sample(range(1, space.slots + 1), space.slots)
+        active = {0, *rng.sample(range(1, space.slots), expansions.pop() - 1)}
+        picks = [space.skip or 0] * space.slots
+        for slot in active:
+            picks[slot] = turns[slot][used[slot] % len(turns[slot])]
+            used[slot] += 1
+        layers.append(tuple(picks))
+    return layers
+
+
+def _kernel(space: SearchSpace, allowed: tuple[int, ...], rng: random.Random) -> int:
+    return rng.choice([pick for pick in allowed if pick != space.skip])

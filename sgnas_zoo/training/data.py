@@ -1,0 +1,545 @@
+"""Labelled images from the Hub or a folder, and loaders whose pixels depend on nothing but (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import re
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets  # type: ignore[import-untyped]
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import torch
+from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
+from PIL import Image
+from timm.data import create_transform
+from timm.data.transforms import MaybeToTensor, str_to_interp_mode
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torchvision import transforms  # type: ignore[import-untyped]
+
+from sgnas_zoo.errors import DataError
+
+Transform = Callable[[Image.Image], Tensor]
+OnCorrupt = Literal["skip", "fail"]
+
+TEST_SPLITS = ("test", "validation", "val", "valid")
+"""Names of the split that is not for training; asked for one, the first that exists is taken."""
+
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+"""Columns taken as labels where no column is declared as classes."""
+
+NETWORK_MODULES = ("httpx", "httpx2", "requests", "urllib3")
+"""Where the exceptions come from that mean: the Hub did not answer."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """One split, undecoded.
+
+    Args:
+        rows: Columns ``image`` (``{"bytes", "path"}``) and ``label`` (an index into ``classes``).
+        classes: Class names, in the order of the labels.
+        record: Where the rows come from, as plain JSON.
+    """
+
+    rows: datasets.Dataset | datasets.IterableDataset
+    classes: tuple[str, ...]
+    record: Mapping[str, Any]
+
+
+def load_images(
+    source: str,
+    split: str = "train",
+    *,
+    holdout: float = 0.0,
+    part: Literal["kept", "held"] = "kept",
+    seed: int = 0,
+    streaming: bool = False,
+    limit: int | None = None,
+) -> LabelledImages:
+    """Open one split of a dataset with an image column and a label column.
+
+    A stream cannot be counted, so its holdout is drawn by a hash of each image: the same images whatever the order and
+    the number of workers, about ``holdout`` of them, not stratified. Its limit takes the first rows of the source.
+
+    Args:
+        source: Hub id, folder of parquet files, or folder of one folder per class (with or without split folders).
+        split: ``test``, ``validation``, ``val`` and ``valid`` stand in for one another.
+        holdout: Share cut from the split, stratified by label.
+        part: Which side of the cut.
+        seed: Draws the holdout and the limit.
+        streaming: Read rows as they come instead of storing the dataset.
+        limit: Only so many rows, drawn by the seed; for quick runs.
+
+    Raises:
+        DataError: If the dataset is missing, closed, out of reach, empty, or has no images or no labels.
+    """
+    if not 0 <= holdout < 1 or (part == "held" and not holdout):
+        raise DataError(f"Cannot take the {part} part of a holdout of {holdout}; give a share above 0 and below 1.")
+    if limit is not None and limit < 1:
+        raise DataError(f"A limit of {limit} leaves no images; give 1 or more, or leave it out.")
+    splits = _open(source, streaming)
+    name = _choose_split(source, split, list(splits))
+    image, label = _find_columns(source, splits[name].features or {})
+    rows = splits[name].select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+    rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+    others = [other for other in splits if other != name]
+    if streaming:
+        rows, classes = _check_stream(source, name, rows, others)
+        if holdout:
+            rows = rows.filter(partial(_is_on_side, seed=seed, holdout=holdout, held=part == "held"))
+        rows = rows if limit is None else rows.take(limit)
+    else:
+        columns = [table.select_columns([label])[label] for table in splits.values() if label in table.column_names]
+        rows, classes = _index_labels(source, name, rows, columns, others)
+        chosen = _cut(rows["label"][:], holdout, part == "held", seed) if holdout else np.arange(len(rows))
+        if limit is not None:
+            chosen = np.random.default_rng(seed).permutation(chosen)[:limit]
+        rows = rows.select(chosen, keep_in_memory=True)  # in memory: processes do not meet in one cache file
+    record = {
+        "source": source,
+        "revision": _revision(source, splits[name]),
+        "split": name,
+        "rows": None if streaming else len(rows),
+        "columns": {"image": image, "label": label},
+        "holdout": holdout,
+        "part": part,
+        "seed": seed,
+        "streaming": streaming,
+        "limit": limit,
+    }
+    return LabelledImages(rows, classes, record)
+
+
+def _open(source: str, streaming: bool) -> Mapping[str, Any]:
+    """All splits of a dataset, or a :class:`DataError` that says what to do."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        raise DataError(f"{source} is a file; name the folder that holds the images or parquet files.")
+    if not path.is_dir() and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+        raise DataError(f"The folder {source} does not exist; name a folder, or a Hub dataset as user/name.")
+    if not sys.stderr.isatty() and not datasets.are_progress_bars_disabled():
+        datasets.disable_progress_bars()
+    with _explained(source):
+        return dict(datasets.load_dataset(str(path) if path.is_dir() else source, streaming=streaming))
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Turn whatever ``datasets`` raises, which is nearly anything, into one line."""
+    try:
+        yield
+    except Exception as error:
+        chain: list[BaseException] = [error]
+        while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+            chain.append(cause)
+        page = f"https://huggingface.co/datasets/{source}"
+        if any(isinstance(e, GatedRepoError) or "gated dataset" in str(e) for e in chain):
+            hint = f"Dataset {source} is gated; accept its terms at {page}, then run `hf auth login`."
+        elif any(isinstance(e, DatasetNotFoundError | RepositoryNotFoundError) for e in chain):
+            hint = f"{source} is no folder here and no public dataset on the Hub; check the name, or `hf auth login`."
+        elif any(
+            isinstance(e, ConnectionError | LocalEntryNotFoundError)
+            or type(e).__module__.partition(".")[0] in NETWORK_MODULES
+            for e in chain
+        ):
+            hint = f"Cannot reach the Hub for {source}, and it is not in the cache; go online, or name a local folder."
+        else:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+            hint = f"Cannot read {source}: {reason}; name a folder of images or parquet files, or a Hub dataset."
+        raise DataError(hint) from error
+
+
+def _choose_split(source: str, split: str, names: list[str]) -> str:
+    stand_ins: tuple[str, ...] = TEST_SPLITS if split in TEST_SPLITS else ()
+    for name in (split, *stand_ins):
+        if name in names:
+            return name
+    raise DataError(f"{source} has no split {split!r}; choose from {', '.join(names) or 'none'}.")
+
+
+def _find_columns(source: str, features: Mapping[str, Any]) -> tuple[str, str]:
+    """The image column and the label column, by their type."""
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if len(images) != 1:
+        found = f"{len(images)} image columns ({', '.join(images)})" if images else "no image column"
+        raise DataError(f"{source} has {found} among {', '.join(features) or 'none'}; choose a dataset with one.")
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if not labels:
+        plain = [name for name in LABEL_COLUMNS if isinstance(features.get(name), datasets.Value)]
+        labels = [name for name in plain if re.match("u?int|(large_)?string", features[name].dtype)][:1]
+    if len(labels) > 1 and "fine_label" in labels:
+        labels = ["fine_label"]
+    if len(labels) != 1:
+        found = f"{len(labels)} label columns ({', '.join(labels)})" if labels else "no labels"
+        raise DataError(
+            f"{source} has {found} among {', '.join(features)}; choose a dataset with one column of classes."
+        )
+    return images[0], labels[0]
+
+
+def _without_labels(source: str, split: str, others: Sequence[str]) -> DataError:
+    hint = f"choose the split {' or '.join(others)}" if others else "choose a labelled dataset"
+    return DataError(f"The split {split} of {source} has rows without labels; {hint}.")
+
+
+def _check_stream(source: str, split: str, rows: Any, others: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
+    """Look at the first row of a stream: more cannot be known without reading it all."""
+    feature = rows.features["label"]
+    if not isinstance(feature, datasets.ClassLabel):
+        raise DataError(f"The labels of {source} have no names, and a stream cannot count them; load it whole.")
+    with _explained(source):
+        first = next(iter(rows), None)
+    if first is None:
+        raise DataError(f"The split {split} of {source} is empty; choose another split or dataset.")
+    if first["label"] in (None, -1):
+        raise _without_labels(source, split, others)
+    return rows, tuple(feature.names)
+
+
+def _index_labels(
+    source: str, split: str, rows: Any, columns: Sequence[Any], others: Sequence[str]
+) -> tuple[Any, tuple[str, ...]]:
+    """Refuse missing labels, and number those without names by sorting what all splits hold."""
+    labels = rows["label"][:]
+    if not labels:
+        raise DataError(f"The split {split} of {source} is empty; choose another split or dataset.")
+    if any(label is None or label == -1 for label in labels):
+        raise _without_labels(source, split, others)
+    feature = rows.features["label"]
+    if isinstance(feature, datasets.ClassLabel):
+        return rows, tuple(feature.names)
+    values = sorted(set().union(*(column[:] for column in columns)) - {None, -1})
+    place = {value: index for index, value in enumerate(values)}
+    classes = tuple(str(value) for value in values)
+    indices = [place[label] for label in labels]
+    feature = datasets.ClassLabel(names=list(classes))
+    return rows.remove_columns("label").add_column("label", indices, feature=feature), classes
+
+
+def _cut(labels: Sequence[int], holdout: float, held: bool, seed: int) -> Any:
+    """Rows of one side of a stratified holdout, in their order.
+
+    Each class is shuffled and its rows are spread evenly over 0..1; the holdout is what comes first. So every class
+    gives its share to within one row, a class of a single row stays in training, and the total is exact. Not
+    ``Dataset.train_test_split``: it refuses rare classes, and takes a minute for the labels of ImageNet.
+    """
+    draw = np.random.default_rng(seed)
+    wanted = round(holdout * len(labels))
+    if not 0 < wanted < len(labels):
+        raise DataError(f"A holdout of {holdout} of {len(labels)} images leaves one side empty; choose another share.")
+    drawn = draw.permutation(len(labels))
+    drawn = drawn[np.argsort(np.asarray(labels)[drawn], kind="stable")]
+    counts = np.bincount(labels)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    place = (np.arange(len(labels)) - first + 0.5) / np.repeat(counts, counts)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[drawn[np.lexsort((draw.random(len(labels)), place))[:wanted]]] = True
+    return np.flatnonzero(chosen == held)
+
+
+def _is_on_side(row: Mapping[str, Any], seed: int, holdout: float, held: bool) -> bool:
+    """Whether an image of a stream is held; by content, as its place changes with shuffling and with workers."""
+    image = row["image"]
+    content = image["bytes"] or "/".join(Path(image["path"]).parts[-2:]).encode()
+    return (zlib.crc32(content, seed & 0xFFFFFFFF) < holdout * 2**32) == held
+
+
+def _revision(source: str, rows: Any) -> str | None:
+    """Commit of a Hub dataset, where ``datasets`` says it: in the addresses or in the cache folder."""
+    if Path(source).expanduser().is_dir():
+        return None
+    places = [*(rows.info.download_checksums or {}), *(file["filename"] for file in getattr(rows, "cache_files", []))]
+    found = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
+    return found[0] if found else None
+
+
+def _mix(*parts: object) -> int:
+    """64 well-mixed bits, so that neighbouring seeds, epochs and indices have nothing in common."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
+
+
+_NUMPY_DRAWS = np.random.MT19937()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed ``random``, NumPy and torch on the CPU, and leave all three as they were.
+
+    NumPy is lent another generator, as to save and set its state takes 90 us (only a second normal number that it may
+    have in store is lost). Not :func:`torch.manual_seed`: without a GPU it queues a call for every image.
+    """
+    states = random.getstate(), get_bit_generator(), torch.get_rng_state()
+    set_bit_generator(_NUMPY_DRAWS)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.seed(0)  # forgets a second normal number of ours
+        set_bit_generator(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _decode(image: Mapping[str, Any]) -> Image.Image:
+    """Read an image as RGB, in silence; orientation tags are left alone, as in every benchmark."""
+    content = image["bytes"]
+    if content is None:
+        with fsspec.open(image["path"], "rb") as file:
+            content = file.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decoded: Image.Image = Image.open(io.BytesIO(content))
+        if decoded.mode.startswith("I"):  # 16 bits of grey: PIL would clip them, so keep the high byte
+            decoded = decoded.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        return decoded.convert("RGB")
+
+
+class _Images:
+    """What the two kinds of transformed images have in common."""
+
+    def __init__(self, images: LabelledImages, transform: Transform, seed: int, on_corrupt: OnCorrupt) -> None:
+        self.images = images
+        self.transform = transform
+        self.seed = seed
+        self.on_corrupt = on_corrupt
+        self.epoch = 0
+
+    def item(self, row: Mapping[str, Any], index: int) -> tuple[Tensor, int] | None:
+        """Decode and transform one row."""
+        try:
+            image = _decode(row["image"])
+        except Exception as error:  # PIL raises nearly anything on broken bytes
+            if self.on_corrupt == "skip":
+                return None
+            place = f"row {index} of the split {self.images.record['split']} of {self.images.record['source']}"
+            raise DataError(f"The image in {place} cannot be read; mend it, or skip such images.") from error
+        with _seeded(_mix(self.seed, self.epoch, index)):
+            return self.transform(image), int(row["label"])
+
+
+class TransformedImages(_Images, Dataset[tuple[Tensor, int] | None]):
+    """Decodes and transforms; what an item looks like is a pure function of (seed, epoch, index).
+
+    Args:
+        images: What to read.
+        transform: From a PIL image to a tensor; it may draw from ``random``, NumPy and torch.
+        seed: Of the transform.
+        on_corrupt: ``skip`` gives ``None`` for an image that cannot be read; ``fail`` raises a ``DataError``.
+    """
+
+    def __init__(
+        self, images: LabelledImages, transform: Transform, seed: int = 0, on_corrupt: OnCorrupt = "skip"
+    ) -> None:
+        super().__init__(images, transform, seed, on_corrupt)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other pixels, and in a shuffled loader another order, from the next iterator on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.images.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | None:
+        return self.item(self.images.rows[index], index)
+
+
+class TransformedStream(_Images, IterableDataset[tuple[Tensor, int]]):
+    """The same for a stream; the index is the running number in the epoch, and what cannot be read is left out.
+
+    Args:
+        images: What to read, loaded with ``streaming=True``.
+        transform: From a PIL image to a tensor; it may draw from ``random``, NumPy and torch.
+        seed: Of the transform, and of the order if shuffled.
+        on_corrupt: ``skip`` or ``fail``.
+        buffer_size: Rows among which a shuffled stream draws the next.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        transform: Transform,
+        seed: int = 0,
+        on_corrupt: OnCorrupt = "skip",
+        buffer_size: int = 1000,
+    ) -> None:
+        super().__init__(images, transform, seed, on_corrupt)
+        self.rows = images.rows
+        self.buffer_size = buffer_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other pixels, and if shuffled another order, from the next iterator on."""
+        self.epoch = epoch
+        self.rows.set_epoch(epoch)
+
+    def shuffled(self, seed: int) -> TransformedStream:
+        """The same images in an order drawn from (seed, epoch)."""
+        stream = copy(self)
+        stream.rows = self.rows.shuffle(seed=seed, buffer_size=self.buffer_size)
+        return stream
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        worker = get_worker_info()  # datasets gives each worker its own files
+        place, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number, row in enumerate(self.rows):
+            if row["label"] in (None, -1):
+                raise _without_labels(self.images.record["source"], self.images.record["split"], ())
+            item = self.item(row, number * step + place)
+            if item is not None:
+                yield item
+
+
+class _EpochSampler(Sampler[int]):
+    """An order drawn from (seed, epoch); the images hold the epoch, so order and pixels cannot fall apart."""
+
+    def __init__(self, images: TransformedImages, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on; accelerate tells the sampler or the dataset, depending on the number of processes."""
+        self.images.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.Generator().manual_seed(_mix("order", self.seed, self.images.epoch))
+        yield from torch.randperm(len(self.images), generator=drawn).tolist()
+
+
+def collate(items: Sequence[tuple[Tensor, int] | None]) -> tuple[Tensor, Tensor, int]:
+    """Stack a batch: images, labels, and how many images could not be read.
+
+    Raises:
+        DataError: If none could.
+    """
+    read = [item for item in items if item is not None]
+    if not read:
+        raise DataError(f"None of the {len(items)} images of a batch can be read; check the dataset.")
+    images, labels = zip(*read, strict=True)
+    return torch.stack(images), torch.tensor(labels), len(items) - len(read)
+
+
+def make_loader(
+    images: TransformedImages | TransformedStream,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int = 0,
+    workers: int = 0,
+    drop_last: bool = False,
+) -> DataLoader[tuple[Tensor, Tensor, int]]:
+    """Batch images; the batches are a pure function of (seed, epoch), with or without accelerate.
+
+    Give the epoch to the prepared loader (``loader.set_epoch``), or without accelerate to ``loader.dataset``. Streams
+    need ``DataLoaderConfiguration(dispatch_batches=False)``; there each process reads the whole stream.
+
+    Args:
+        images: What to read.
+        batch_size: Of one process.
+        shuffle: Draw the order anew each epoch.
+        seed: Of the order.
+        workers: Processes that decode, for each training process.
+        drop_last: Leave out a last batch that is not full.
+    """
+    if shuffle and isinstance(images, TransformedStream):
+        images = images.shuffled(seed)
+    return DataLoader(
+        images,  # type: ignore[arg-type]  # collate makes batches of items
+        batch_size=batch_size,
+        sampler=_EpochSampler(images, seed) if shuffle and isinstance(images, TransformedImages) else None,
+        num_workers=workers,
+        collate_fn=collate,
+        drop_last=drop_last,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,  # workers that live on would not hear of the next epoch
+        generator=torch.Generator().manual_seed(seed),  # else each epoch draws from the global one
+    )
+
+
+def check_classes(images: LabelledImages, num_classes: int, what: str) -> None:
+    """Compare the dataset's classes with a network's.
+
+    Raises:
+        DataError: If they differ in number.
+    """
+    if (count := len(images.classes)) != num_classes:
+        fitting = f"choose a dataset with {num_classes} classes or a {what} with {count}"
+        raise DataError(f"This dataset has {count} classes, the {what} {num_classes}; {fitting}.")
+
+
+def check_processes(rows: int, batch_size: int, processes: int, *, drop_last: bool = False) -> None:
+    """Check that every process has something to do.
+
+    Raises:
+        DataError: If there are fewer rows than processes, or with ``drop_last`` not one whole batch for each.
+    """
+    if rows < processes:
+        raise DataError(f"{rows} images do not fill {processes} processes; use at most {rows} processes.")
+    if drop_last and rows < batch_size * processes:
+        whole = f"one batch of {batch_size} for each of {processes} processes"
+        raise DataError(f"{rows} images do not make {whole}; use a batch size of at most {rows // processes}.")
+
+
+def train_transform(
+    size: int,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    scale: tuple[float, float] = (0.2, 1.0),
+    color_jitter: float = 0.0,
+    crop: Literal["resized", "pad"] = "resized",
+    interpolation: str = "bilinear",
+) -> Transform:
+    """Random crop and flip.
+
+    Args:
+        size: Side of the network's input in pixels.
+        mean: Subtracted from each channel.
+        std: Each channel is divided by it.
+        scale: Area of a ``resized`` crop, least and most, as a share of the image.
+        color_jitter: Strength of random brightness, contrast and saturation.
+        crop: ``resized`` is ImageNet's, of random area; ``pad`` is CIFAR's: shift by up to an eighth of the side.
+        interpolation: How to resize, by timm's name.
+    """
+    jitter = color_jitter or None
+    if crop == "resized":
+        kind = {"scale": scale, "color_jitter": jitter, "interpolation": interpolation}
+        made: Transform = create_transform(size, is_training=True, mean=mean, std=std, **kind)
+        return made
+    steps = [
+        transforms.Resize(size, str_to_interp_mode(interpolation)),  # returns images of that size as they are
+        transforms.RandomCrop(size, padding=size // 8),
+        transforms.RandomHorizontalFlip(),
+        *([transforms.ColorJitter(jitter, jitter, jitter)] if jitter else []),
+        MaybeToTensor(),
+        transforms.Normalize(mean, std),
+    ]
+    padded: Transform = transforms.Compose(steps)
+    return padded
+
+
+def eval_transform(
+    size: int, *, mean: tuple[float, ...], std: tuple[float, ...], crop_pct: float = 1.0, interpolation: str = "bicubic"
+) -> Transform:
+    """Resize the shorter side to ``size / crop_pct`` and crop the centre."""
+    kind = {"crop_pct": crop_pct, "interpolation": interpolation}
+    made: Transform = create_transform(size, is_training=False, mean=mean, std=std, **kind)
+    return made

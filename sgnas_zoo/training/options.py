@@ -1,0 +1,170 @@
+"""Options of a recipe: the command line beats ``--config``, then ``configs/<space>.yaml``, then an option's default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml  # type: ignore[import-untyped, unused-ignore]
+
+from sgnas_zoo.cli import one_line
+from sgnas_zoo.errors import CheckpointError
+
+
+class RecipeCommand(click.Command):
+    """A command whose options also come from YAML, under its own name as top-level key; all mistakes show at once.
+
+    It adds ``--config FILE``. An error of usage or of the library is one line on stderr and exit code 2.
+
+    Args:
+        configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``.
+    """
+
+    def __init__(self, *args: Any, configs: Path | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.configs = configs
+        help_text = f"YAML with a section {self.section}: option names and values; the command line wins."
+        self.params.append(
+            click.Option(["--config"], type=click.Path(path_type=Path), expose_value=False, help=help_text)
+        )
+
+    @property
+    def section(self) -> str:
+        """Top-level key of this recipe."""
+        return (self.name or "").replace("-", "_")
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the options."""
+        with one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the recipe."""
+        with one_line():
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for all mistakes in YAML and command line, then parse."""
+        parser = self.make_parser(ctx)
+        parser.ignore_unknown_options = True
+        given, rest, _ = parser.parse_args(args=list(args))
+        asks_for_help = any(param.is_eager and param.name in given for param in self.get_params(ctx))
+        if not ctx.resilient_parsing and not asks_for_help:
+            mistakes = [self._unknown("option", word, self._spellings(ctx)) for word in rest if word.startswith("-")]
+            origins = self._read_configs(ctx, given, mistakes)
+            mistakes += self._misfits(ctx, given, origins)
+            if mistakes:
+                raise click.UsageError("; ".join(mistake.rstrip(".") for mistake in mistakes) + ".", ctx)
+        return super().parse_args(ctx, args)
+
+    def _read_configs(self, ctx: click.Context, given: Mapping[str, Any], mistakes: list[str]) -> dict[str, Path]:
+        """Set the default map; say which file each name in it comes from."""
+        chosen: dict[str, Any] = {}
+        if given.get("config"):
+            chosen = _section(Path(given["config"]), self.section, True, mistakes)
+        space = given.get("space") or chosen.get("space") or self._default("space")
+        built_in: dict[str, Any] = {}
+        if self.configs and isinstance(space, str) and (file := self.configs / f"{Path(space).name}.yaml").is_file():
+            built_in = _section(file, self.section, False, mistakes)
+            ctx.default_map = self._accepted(built_in, file, mistakes)
+        origins = dict.fromkeys(built_in, Path(f"{space}.yaml"))
+        if chosen:
+            config = Path(given["config"])
+            ctx.default_map = {**(ctx.default_map or {}), **self._accepted(chosen, config, mistakes)}
+            origins |= dict.fromkeys(chosen, config)
+        return origins
+
+    def _accepted(self, section: Mapping[str, Any], file: Path, mistakes: list[str]) -> dict[str, Any]:
+        """The known names, values spelt as on the command line, so that 60.5 is no whole number here either."""
+        options = {param.name: param for param in self.params if param.name and param.expose_value}
+        accepted: dict[str, Any] = {}
+        for name, value in section.items():
+            if name not in options:
+                mistakes.append(f"{file}: {self._unknown('key', name, options)}")
+            elif isinstance(value, dict) or isinstance(value, list) != _takes_list(options[name]):
+                mistakes.append(f"{file}: {name} takes {'a list' if _takes_list(options[name]) else 'one value'}")
+            else:
+                accepted[name] = [*map(str, value)] if isinstance(value, list) else str(value)
+        return accepted
+
+    def _misfits(self, ctx: click.Context, given: Mapping[str, Any], origins: Mapping[str, Path]) -> list[str]:
+        """What is wrong with single values, whichever place they come from."""
+        found = []
+        for param in self.get_params(ctx):
+            if param.is_eager or not param.expose_value:
+                continue
+            try:
+                value, _ = param.consume_value(ctx, given)
+                (param.type_cast_value if param.callback else param.process_value)(ctx, value)
+            except click.UsageError as error:
+                where = f" (in {origins[param.name]})" if param.name in origins and param.name not in given else ""
+                found.append(error.format_message().rstrip(".") + where)
+        return found
+
+    def _default(self, name: str) -> Any:
+        return next((param.default for param in self.params if param.name == name), None)
+
+    def _spellings(self, ctx: click.Context) -> list[str]:
+        return [spelling for param in self.get_params(ctx) for spelling in param.opts]
+
+    def _unknown(self, kind: str, word: object, known: Iterable[str]) -> str:
+        near = get_close_matches(str(word).split("=")[0], list(known), n=3, cutoff=0.5)
+        return f"unknown {kind} {word}, " + (f"did you mean {' or '.join(near)}?" if near else "see --help")
+
+
+def resolved(ctx: click.Context) -> dict[str, Any]:
+    """The settings of a run as plain JSON, in the order of the recipe's options."""
+    names = [param.name for param in ctx.command.params if param.name in ctx.params]
+    return {str(name): _plain(ctx.params[str(name)]) for name in names}
+
+
+def save_settings(folder: Path, settings: Mapping[str, Any], recipe: str | None = None) -> Path:
+    """Write ``settings.yaml``; with the recipe's name as its section, so that ``--config`` reads it. Main process only.
+
+    Raises:
+        CheckpointError: If it cannot be written.
+    """
+    content = {recipe: dict(settings)} if recipe else dict(settings)
+    target, staging = folder / "settings.yaml", folder / ".settings.yaml.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.replace(staging, target)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {target}: {error.strerror}; choose another --output.") from error
+    return target
+
+
+def _section(file: Path, name: str, required: bool, mistakes: list[str]) -> dict[str, Any]:
+    """The recipe's part of a YAML file; what is wrong with the file goes to ``mistakes``."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        mistakes.append(f"{file}: {error.strerror}, name a YAML file")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        mistakes.append(f"{file} is no readable YAML" + (f", see line {line + 1}" if line is not None else ""))
+    else:
+        if not isinstance(content, dict):
+            mistakes.append(f"{file} holds no mapping, write `{name}:` and below it `option: value`")
+        elif name not in content and required:
+            mistakes.append(f"{file} has no section {name}, it has {', '.join(map(str, content)) or 'none'}")
+        elif not isinstance(section := content.get(name) or {}, dict):
+            mistakes.append(f"{file}: {name} is no mapping, write `option: value` below it")
+        else:
+            return {key: value for key, value in section.items() if value is not None}
+    return {}
+
+
+def _takes_list(option: click.Parameter) -> bool:
+    return option.nargs != 1 or option.multiple
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,36 @@
+"""Training a network of which each step uses another part, on several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+
+def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over all processes, in one message and only where there are any.
+
+    All processes train the same paths, so the same parameters have gradients on each; there is no need for DDP to walk
+    the graph for unused ones.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    _average(accelerator, gradients)
+
+
+def average_buffers(accelerator: Accelerator, module: nn.Module) -> None:
+    """Average the running statistics of a network over all processes."""
+    if accelerator.num_processes > 1:
+        _average(accelerator, [buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+
+def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
+    flat = accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
