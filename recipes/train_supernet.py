@@ -56,7 +56,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 """Settings that a resumed run may change: they do not change what is trained."""
 
 
-@click.command(cls=RecipeCommand, configs=Path(__file__).parent / "configs")
+@click.command("train_supernet", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and artifact.")
@@ -78,7 +78,13 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--streaming/--no-streaming", default=False, help="Read rows as they come.")
 @click.option("--steps-per-epoch", type=click.IntRange(min=1), help="Needed for a stream of unknown length.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many images; for quick runs.")
-@click.option("--eval-every", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs between two looks at the held-out part.")
+@click.option(
+    "--eval-every",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Epochs between two looks at the held-out part.",
+)
 @click.option("--eval-images", type=click.IntRange(min=1), default=2000, show_default=True, help="Held-out images.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")

@@ -16,7 +16,7 @@ from sgnas_zoo import __version__
 from sgnas_zoo.errors import ZooError, unknown_name
 
 if TYPE_CHECKING:
-    from sgnas_zoo.factory import Generated
+    from sgnas_zoo.selection import Generated
 
 SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 from torch import nn
 
-from sgnas_zoo.costs import COSTS, Conditions, native_conditions
-from sgnas_zoo.errors import BudgetError, UnknownNameError, unknown_name
-from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
+from sgnas_zoo.costs import Conditions, native_conditions
+from sgnas_zoo.errors import ArchError, BudgetError, PretrainedError, UnknownNameError, unknown_name
+from sgnas_zoo.hub.generators import default_generator
+from sgnas_zoo.hub.supernets import TrainedSupernet, default_supernet, load_supernet, spaces_with_supernet
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
-from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, plain, single
-from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
-from sgnas_zoo.search.propose import propose
-from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
-from sgnas_zoo.zoo import ZooEntry, zoo_entries
+from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single
+from sgnas_zoo.search.generator import ArchGenerator
+from sgnas_zoo.selection import Generated, Pick, answer, choose_space, given, load, pick
+from sgnas_zoo.spaces import SPACES, FormName, SearchSpace
+from sgnas_zoo.zoo import zoo_entries
 
 COST_NEUTRAL = frozenset(
     [
@@ -45,46 +46,6 @@ COST_NEUTRAL = frozenset(
     ]
 )
 """Keywords of timm that cannot make a network dearer; with any other the built model is counted."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One answer to one set of budgets.
-
-    Args:
-        space: Name of the search space.
-        arch: The architecture.
-        conditions: What its costs are stated for.
-        requested: The budgets, by argument name (``flops``, ``params``), in plain counts.
-        macs: MACs it has, batch 1.
-        params: Parameters it has.
-        latency_ms: Latency where one was asked for.
-        proven: Whether it is proven to be the most probable architecture within the budgets.
-        generator: The generator that proposed it.
-    """
-
-    space: str
-    arch: Arch
-    conditions: Conditions
-    requested: Mapping[str, float]
-    macs: int
-    params: int
-    latency_ms: float | None
-    proven: bool
-    generator: GeneratorSource
-
-    def record(self) -> dict[str, Any]:
-        """The result as plain data, as ``generate --json`` prints it and configs keep it."""
-        return {
-            "space": self.space,
-            "arch": str(self.arch),
-            **asdict(self.conditions),
-            "requested": dict(self.requested),
-            "macs": self.macs,
-            "params": self.params,
-            **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
-            "generator": asdict(self.generator),
-        }
 
 
 def generate(
@@ -116,28 +77,12 @@ def generate(
         BudgetError: If a budget cannot be read or met; names the feasible range.
         ZooError: If there is no such space or generator.
     """
-    budgets = broadcast(_given(flops=flops, params=params))
-    chosen = _load(generator, "" if generator else _choose_space(space, None, None, budgets))
+    budgets = broadcast(given(flops=flops, params=params))
+    chosen = load(generator, "" if generator else choose_space(space, None, None, budgets))
     if space is not None and chosen.space.name != SPACES[space].name:
         raise UnknownNameError(f"This generator is for {chosen.space.name}, not {space}; leave space out or change it.")
-    changes = _given(resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    conditions = native_conditions(chosen.space, **changes)
-    tables = {cost: COSTS[cost].table(chosen.space, conditions) for cost in ("macs", "params")}
-    bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
-    return [
-        Generated(
-            space=chosen.space.name,
-            arch=decoded.arch,
-            conditions=conditions,
-            requested={name: plain(limits[i]) for name, limits in budgets.items()},
-            macs=int(tables["macs"].measure(decoded.arch)),
-            params=int(tables["params"].measure(decoded.arch)),
-            latency_ms=None,
-            proven=decoded.proven,
-            generator=chosen.source,
-        )
-        for i, decoded in enumerate(propose(chosen, bounds))
-    ]
+    changes = given(resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    return answer(chosen, native_conditions(chosen.space, **changes), budgets)
 
 
 def create_model(
@@ -156,7 +101,9 @@ def create_model(
     Args:
         model_name: "sgnas" or "greedynas" with a budget or ``arch=``, a published network ("sgnas_a"), or anything
             else that ``timm.create_model`` takes. Left out, the budget decides.
-        pretrained: Load weights. Fails with the next step where there are none; never returns random weights.
+        pretrained: Load weights. A network made for a budget inherits those of its space's supernet, in the form it
+            has there: ``supernet=`` names a folder or Hub repo, by default it is the embedded one. Fails with the next
+            step where there are none; never returns random weights.
         flops: Most FLOPs (MACs) of the model returned, as in ``generate``.
         params: Most parameters of the model returned.
         space: Search space, as in ``generate``.
@@ -171,19 +118,21 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    budgets = single(_given(flops=flops, params=params))
+    budgets = single(given(flops=flops, params=params))
     if budgets and generator is not None:
-        generator = _load(generator, "")
+        generator = load(generator, "")
     if model_name is None:
         if not budgets:
             raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
-        space = _choose_space(space, None, generator, broadcast(budgets))
-        model_name = SPACES[space].family
+        if not (pretrained and "supernet" in kwargs):  # a supernet names its space
+            among = spaces_with_supernet() if pretrained else None
+            space = choose_space(space, None, generator, broadcast(budgets), among)
+        model_name = SPACES[space].family if space else "sgnas"
     elif budgets and model_name in zoo_entries():
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
     _check_name(model_name)
-    given = _given(space=space, generator=generator, resolution=resolution)
-    model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **given, **kwargs)
+    chosen = given(space=space, generator=generator, resolution=resolution)
+    model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **chosen, **kwargs)
     if budgets:  # a saved model is rebuilt from its architecture, not from the budget that led to it
         recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
         arguments = {k: v for k, v in recorded.items() if k not in (*BUDGET_COSTS, "generator", "resolution")}
@@ -224,26 +173,59 @@ def build_family(
         generator: As in ``generate``.
         kwargs: ``resolution``, the input side in pixels; all others are for timm.
     """
-    budgets = single(_given(**budgets))
-    result, resolution = None, kwargs.pop("resolution", None)
-    shape = _given(num_classes=kwargs.get("num_classes"), in_chans=kwargs.get("in_chans"))
-    if arch is None and budgets:
-        generator = None if generator is None else _load(generator, "")
-        space = _choose_space(space, family, generator, broadcast(budgets))
-        asked: dict[str, Any] = dict(budgets)
-        result = generate(**asked, space=space, generator=generator, resolution=resolution, **shape)[0]
-        chosen = result.arch
-    else:
-        chosen = _default_arch(family) if arch is None else _family_space(family, space).parse(arch)
-    conditions = native_conditions(chosen.space, form=form, **shape, **_given(resolution=resolution))
-    _check_arch(chosen, conditions, budgets)
-    model = build_model(family, chosen, form, pretrained, resolution=resolution, **kwargs)
-    if budgets and not COST_NEUTRAL.issuperset(kwargs):
-        _check_model(model, conditions, budgets)
-    model._model_args = {"arch": str(chosen), "space": chosen.space.name}  # type: ignore[assignment]
-    if result is not None:
-        model.sgnas = result.record()  # type: ignore[assignment]
-    return model
+    budgets = single(given(**budgets))
+    resolution = kwargs.pop("resolution", None)
+    picked = pick(family, arch, space, budgets, generator, **_changes(form, resolution, kwargs))
+    model = build_model(family, picked.arch, form, pretrained, resolution=resolution, **kwargs)
+    if picked.result is not None:
+        model.sgnas = picked.result.record()  # type: ignore[assignment]
+    return _checked(model, picked, budgets, kwargs)
+
+
+def build_inherited(
+    family: str,
+    arch: str | None,
+    space: str | None,
+    budgets: Mapping[str, Any],
+    generator: ArchGenerator | str | Path | None,
+    supernet: str | Path | None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a family's network with what a supernet holds for it: inherited weights, calibrated batch norm.
+
+    Args:
+        family: A family whose spaces have supernets.
+        arch: Architecture string; None to have one made for ``budgets``.
+        space: Name of its space; by default the supernet's, or the first embedded one that holds the budgets.
+        budgets: As in ``build_family``. They hold for the form inside the supernet, which is what comes back.
+        generator: As in ``generate``; by default the one trained on the supernet.
+        supernet: Folder or Hub repo; by default the embedded one.
+        kwargs: As in ``build_family``. Another number of classes than the supernet's gets a fresh classifier.
+
+    Raises:
+        PretrainedError: If there is nothing to inherit from.
+    """
+    budgets = single(given(**budgets))
+    if arch is None and not budgets:
+        raise PretrainedError(f"No weights are published for {family} itself; say flops=350e6, or which arch=.")
+    trained = load_supernet(supernet) if supernet else _embedded(family, arch, space, budgets)
+    own = trained.supernet.space
+    if space not in (None, own.name):
+        raise UnknownNameError(f"This supernet is of {own.name}, not {space}; leave space out or change it.")
+    if generator is None and arch is None:
+        generator = default_generator(own.name, of_supernet=True)
+    resolution = kwargs.pop("resolution", None)
+    kwargs = {**kwargs, "num_classes": kwargs.get("num_classes", trained.supernet.num_classes)}
+    picked = pick(family, arch, own.name, budgets, generator, **_changes("search", resolution, kwargs))
+    kwargs["pretrained_cfg_overlay"] = trained.pretrained_cfg(picked.arch) | kwargs.get("pretrained_cfg_overlay", {})
+    model = build_model(family, picked.arch, "search", True, **kwargs)
+    model.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr]
+    made = {} if picked.result is None else picked.result.record()
+    named = {"space": own.name, "arch": str(picked.arch)}
+    model.sgnas = {**named, **made, "weights": "inherited", **trained.origin()}  # type: ignore[assignment]
+    if (trained.resolution, trained.supernet.num_classes) != (own.resolution, own.num_classes):
+        warnings.warn(trained.caveat(), stacklevel=2)
+    return _checked(model, picked, budgets, kwargs)
 
 
 def list_models() -> list[str]:
@@ -267,61 +249,42 @@ def _check_name(name: str) -> None:
         raise unknown_name(f"tag of {base}", tag, [known.partition(".")[2] for known in tags])
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    """The arguments that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
+def _embedded(family: str, arch: str | None, space: str | None, budgets: Mapping[str, float]) -> TrainedSupernet:
+    """The embedded supernet for a request."""
+    names = [name for name in spaces_with_supernet() if SPACES[name].family == family]
+    if not names:
+        raise PretrainedError(
+            f"No supernet of {family} comes with the package; train one with recipes/train_supernet.py and name it "
+            "with supernet=FOLDER."
+        )
+    if space is None and arch is not None:
+        space = next((name for name in names if _reads(SPACES[name], arch)), names[0])
+    return default_supernet(choose_space(space, family, None, broadcast(budgets) if budgets else {}, names))
 
 
-def _choose_space(
-    space: str | None, family: str | None, generator: object, budgets: Mapping[str, Sequence[float]]
-) -> str:
-    """Name of the space to search: the one named, that of the generator, or the first whose range holds the budgets."""
-    if space is not None:
-        chosen = SPACES[space].name
-    elif generator is not None:
-        chosen = _load(generator, "").space.name
-    else:
-        names = [n for n in spaces_with_generator() if family in (None, SPACES[n].family)]
-        names = names or [_family_space(family or "", None).name]
-        fitting = (n for n in names if all(_in_range(SPACES[n], cost, limits) for cost, limits in budgets.items()))
-        chosen = next(fitting, names[0])
-    if family not in (None, SPACES[chosen].family):
-        raise UnknownNameError(f"Space {chosen} belongs to {SPACES[chosen].family}, not {family}; name that model.")
-    return chosen
+def _reads(space: SearchSpace, arch: str) -> bool:
+    """Whether a string is an architecture of a space."""
+    try:
+        space.parse(arch)
+    except ArchError:
+        return False
+    return True
 
 
-def _in_range(space: SearchSpace, budget: str, limits: Sequence[float]) -> bool:
-    table = COSTS[BUDGET_COSTS[budget]].table(space, native_conditions(space))
-    return all(table.minimum <= limit <= table.maximum for limit in limits)
+def _changes(form: FormName, resolution: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions that a request states."""
+    classes, in_chans = kwargs.get("num_classes"), kwargs.get("in_chans")
+    return given(form=form, resolution=resolution, num_classes=classes, in_chans=in_chans)
 
 
-def _family_space(family: str, space: str | None) -> SearchSpace:
-    """The named space, or the one that a family's bare architecture strings are read in."""
-    return SPACES[space or _default_entry(family).space]
-
-
-def _default_arch(family: str) -> Arch:
-    """What a family's name alone builds: its first published network."""
-    return _default_entry(family).parsed()
-
-
-def _default_entry(family: str) -> ZooEntry:
-    return zoo_entries()[f"{family}_a"]
-
-
-def _load(generator: object, space: str) -> ArchGenerator:
-    """The generator that was given, or the embedded one of a space."""
-    if isinstance(generator, ArchGenerator):
-        return generator
-    return default_generator(space) if generator is None else load_generator(generator)  # type: ignore[arg-type]
-
-
-def _check_arch(arch: Arch, conditions: Conditions, budgets: Mapping[str, float]) -> None:
-    """Refuse an architecture that exceeds budgets given beside it."""
-    for name, limit in budgets.items():
-        cost = COSTS[BUDGET_COSTS[name]].table(arch.space, conditions).measure(arch)
-        if cost > limit:
-            raise BudgetError(f"This arch has {cost:,.0f} {name}, more than {limit:,.0f}; leave out arch or {name}.")
+def _checked(model: nn.Module, picked: Pick, budgets: Mapping[str, float], kwargs: Mapping[str, Any]) -> nn.Module:
+    """Count a model that keywords may have made dearer than its budgets, and note how to build it again."""
+    if budgets and not COST_NEUTRAL.issuperset(kwargs):
+        _check_model(model, picked.conditions, budgets)
+    named = {"arch": str(picked.arch), "space": picked.arch.space.name}
+    form = picked.conditions.form
+    model._model_args = named if form == "final" else {**named, "form": form}  # type: ignore[assignment]
+    return model
 
 
 def _check_model(model: nn.Module, conditions: Conditions, budgets: Mapping[str, float]) -> None:

@@ -1,25 +1,25 @@
 """timm entry points: the families, which take a budget or an architecture, and every published network.
 
-Importing this module registers them. ``import sgnas_zoo`` does so as soon as timm is imported.
+Importing this module registers them. ``import sgnas_zoo`` does so as soon as timm is imported. What builds the models
+is imported when one is built: it imports timm, and may be what imported timm and thereby this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import PretrainedCfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
 from torch import nn
 
-# Modules, not names: importing them may be what imported timm and thereby this module.
-from sgnas_zoo import factory
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.models import builder
-from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import FormName
 from sgnas_zoo.zoo import ZooEntry, zoo_entries
+
+if TYPE_CHECKING:
+    from sgnas_zoo.search.generator import ArchGenerator
 
 FAMILIES = ("sgnas", "greedynas")
 
@@ -51,11 +51,18 @@ def sgnas(
     flops: float | None = None,
     params: float | None = None,
     generator: ArchGenerator | str | Path | None = None,
+    supernet: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given."""
-    _check_pretrained("sgnas", pretrained, kwargs)
+    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given.
+
+    ``pretrained=True`` inherits weights from ``supernet``, or loads those that ``pretrained_cfg`` names.
+    """
+    from sgnas_zoo import factory
+
     budgets = {"flops": flops, "params": params}
+    if pretrained and not _names_weights("sgnas", kwargs):
+        return factory.build_inherited("sgnas", arch, space, budgets, generator, supernet, **kwargs)
     return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, **kwargs)
 
 
@@ -71,6 +78,8 @@ def greedynas(
     **kwargs: Any,
 ) -> nn.Module:
     """A GreedyNAS network: by architecture string, or made for a budget; GreedyNAS-A where neither is given."""
+    from sgnas_zoo import factory
+
     _check_pretrained("greedynas", pretrained, kwargs)
     budgets = {"flops": flops, "params": params}
     return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, **kwargs)
@@ -78,6 +87,8 @@ def greedynas(
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        from sgnas_zoo.models import builder
+
         _check_pretrained(entry.name, pretrained, kwargs)
         return builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
 
@@ -88,16 +99,19 @@ def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
 
 def _check_pretrained(name: str, pretrained: bool, kwargs: dict[str, Any]) -> None:
     """Refuse ``pretrained=True`` where no weights are named: timm would say less about what to do."""
-    if not pretrained:
-        return
-    cfg: PretrainedCfg = resolve_pretrained_cfg(
-        name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
-    )
-    if not (cfg.has_weights or cfg.state_dict):
+    if pretrained and not _names_weights(name, kwargs):
         raise PretrainedError(
             f"No weights are published for {name} yet; train it with the recipes, convert a released checkpoint with "
             "`sgnas-zoo convert`, or load a saved folder with timm.create_model('local-dir:FOLDER', pretrained=True)."
         )
+
+
+def _names_weights(name: str, kwargs: dict[str, Any]) -> bool:
+    """Whether the pretrained config of a model says where its weights are."""
+    cfg: PretrainedCfg = resolve_pretrained_cfg(
+        name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
+    )
+    return bool(cfg.has_weights or cfg.state_dict)
 
 
 for _name in zoo_entries():

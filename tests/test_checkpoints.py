@@ -127,6 +127,7 @@ def fork(job, rank):
     if pid := os.fork():
         return pid
     code = 1
+    signal.alarm(60)
     try:
         handle = os.open(job["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, 2)

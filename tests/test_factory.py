@@ -356,7 +356,8 @@ def test_help_loads_neither_torch_nor_timm():
 # --- architecture of the package
 
 ORDER = (
-    "errors", "registry", "spaces", "costs", "search", "models", "zoo", "hub", "factory", "timm_models", "cli",
+    "errors", "registry", "spaces", "costs", "supernet", "search", "models", "zoo", "hub", "selection", "factory",
+    "timm_models", "cli", "training",
 )  # fmt: skip
 RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")

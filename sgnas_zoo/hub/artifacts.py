@@ -1,4 +1,4 @@
-"""What all artifacts share: a folder or Hub repo with ``config.json`` and ``model.safetensors``, read as untrusted data."""
+"""What artifacts share: a folder or Hub repo with ``config.json`` and ``model.safetensors``, read as untrusted data."""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from huggingface_hub import ModelCard, ModelCardData
 TEMPLATES = Path(__file__).parent / "templates"
 WEIGHTS = {
     "untrained": "**The weights are untrained** (random initialisation): train the network before use.",
+    "inherited": "The weights were inherited from a supernet and calibrated: fine-tune them for full accuracy.",
+    "retrained": "The weights were trained from scratch with `recipes/retrain.py`.",
+    "fine-tuned": "The weights were fine-tuned with `recipes/finetune.py`.",
     "converted": "The weights were converted from a released checkpoint.",
     "unknown": "Where the weights come from was not recorded.",
 }

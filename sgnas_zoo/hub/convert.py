@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.cards import render_generator_card
 from sgnas_zoo.hub.files import check_free, new_folder, read_config
-from sgnas_zoo.hub.generators import CONFIG, MAX_WIDTH, save_generator
+from sgnas_zoo.hub.generators import MAX_WIDTH, save_generator
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.search.generator import ArchGenerator

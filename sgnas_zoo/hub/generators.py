@@ -17,7 +17,7 @@ from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, fill, find_artifact, items,
 from sgnas_zoo.hub.files import sha256, write_json
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import embedded_generator
+from sgnas_zoo.zoo import embedded_generator, embedded_supernet_generator
 
 FORMAT_VERSION = 1
 MAX_WIDTH = 1024
@@ -69,13 +69,17 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
 
 
 @lru_cache(maxsize=8)
-def default_generator(space: str) -> ArchGenerator:
+def default_generator(space: str, of_supernet: bool = False) -> ArchGenerator:
     """The embedded generator of a space.
+
+    Args:
+        space: Name of the space.
+        of_supernet: Take the one that was trained on the space's embedded supernet, where there is one.
 
     Raises:
         ArtifactError: If the space has none.
     """
-    folder = embedded_generator(space)
+    folder = (embedded_supernet_generator(space) if of_supernet else None) or embedded_generator(space)
     if folder is None:
         raise ArtifactError(
             f"There is no embedded generator for {space}; give one of your own with generator=FOLDER (--generator), "

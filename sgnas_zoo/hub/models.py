@@ -19,13 +19,14 @@ NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution")
 budget was only the way to the architecture."""
 
 
-def save_model(model: nn.Module, folder: str | Path, *, weights: str = "unknown", force: bool = False) -> Path:
+def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = None, force: bool = False) -> Path:
     """Write a model as ``config.json``, ``model.safetensors`` and a card, all or nothing.
 
     Args:
         model: A model from ``sgnas_zoo.create_model`` or ``timm.create_model``.
         folder: Where to; ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads it back.
-        weights: Where the weights come from, for the card: "untrained", "inherited", "retrained", ...
+        weights: Where the weights come from, for the card: "untrained", "inherited", "retrained", ...; by default
+            what the model's record says.
         force: Replace a folder that is there.
 
     Returns:
@@ -37,7 +38,9 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str = "unknown"
     arguments: dict[str, Any] = dict(getattr(model, "_model_args", {}))
     if not hasattr(model, "pretrained_cfg") or not hasattr(model, "num_features"):
         raise ArtifactError("Only classification models that timm made can be saved; create one with create_model.")
-    record: dict[str, Any] = {**getattr(model, "sgnas", {}), "weights": weights}
+    record: dict[str, Any] = {"weights": "unknown", **getattr(model, "sgnas", {})}
+    if weights is not None:
+        record["weights"] = weights
     model._model_args = {k: v for k, v in arguments.items() if k not in NOT_SAVED}  # type: ignore[assignment]
     try:
         with new_folder(folder, force) as staging:

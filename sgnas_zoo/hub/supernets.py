@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch
 from sgnas_zoo.supernet import UnifiedSupernet, calibrate_bn
-from sgnas_zoo.zoo import ARTIFACTS
+from sgnas_zoo.zoo import embedded_supernet
 
 FORMAT_VERSION = 1
 CALIBRATION = "calibration.safetensors"
@@ -75,6 +75,31 @@ class TrainedSupernet:
             ArchError: If the architecture is of another space.
         """
         return calibrate_bn(inherit_model(self.supernet, arch, **kwargs), self.calibration_batches())
+
+    def pretrained_cfg(self, arch: Arch) -> dict[str, Any]:
+        """Entries of timm's pretrained config for an architecture, its calibrated weights among them."""
+        return {
+            **self.preprocessing,
+            "state_dict": self.inherit(arch).state_dict(),
+            "num_classes": self.supernet.num_classes,
+            "label_names": list(self.classes),
+            "input_size": (self.supernet.in_chans, self.resolution, self.resolution),
+            "pool_size": (-(-self.resolution // arch.space.reduction),) * 2,
+        }
+
+    def origin(self) -> dict[str, Any]:
+        """Where the weights come from, as plain data for a model's record."""
+        source = None if self.source is None else asdict(self.source)
+        return {"supernet": source, "dataset": self.dataset["source"], "trained_at": self.resolution}
+
+    def caveat(self) -> str:
+        """One line that says what the weights were trained on, where that is not what the space was made for."""
+        space = self.supernet.space
+        return (
+            f"These weights were trained on {self.dataset['source']} at {self.resolution} px with "
+            f"{self.supernet.num_classes} classes, not on ImageNet at {space.resolution} px with {space.num_classes}; "
+            "give them images of that kind, or fine-tune them (recipes/finetune.py)."
+        )
 
     def calibration_batches(self) -> Iterator[Tensor]:
         """The calibration images, preprocessed as for evaluation."""
@@ -143,8 +168,8 @@ def default_supernet(space: str) -> TrainedSupernet:
     Raises:
         ArtifactError: If the space has none.
     """
-    folder = ARTIFACTS / f"{space}_supernet"
-    if not folder.is_dir():
+    folder = embedded_supernet(space)
+    if folder is None:
         raise ArtifactError(
             f"There is no trained supernet for {space}; train one with recipes/train_supernet.py, "
             f"or choose a space that has one: {', '.join(spaces_with_supernet())}."
@@ -156,7 +181,7 @@ def default_supernet(space: str) -> TrainedSupernet:
 
 def spaces_with_supernet() -> list[str]:
     """Names of the spaces with an embedded supernet, in registry order."""
-    return [name for name in SPACES if (ARTIFACTS / f"{name}_supernet").is_dir()]
+    return [name for name in SPACES if embedded_supernet(name)]
 
 
 def _from_config(config: dict[str, Any], folder: Path) -> TrainedSupernet:

@@ -141,8 +141,10 @@ class SearchSpace:
             SpaceError: If it does.
         """
         if resolution < self.reduction:
-            raise SpaceError(f"{self.name} halves its input down to 1/{self.reduction}; {resolution} pixels are too few, "
-                             f"give at least {self.reduction}.")  # fmt: skip
+            raise SpaceError(
+                f"{self.name} shrinks its input to 1/{self.reduction}, and {resolution} pixels are fewer than that; "
+                f"give at least {self.reduction}."
+            )
 
     def form(self, name: FormName) -> Form:
         """The form called "search" or "final"."""

@@ -21,7 +21,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         stride: Stride.
     """
     if x.device.type == "cpu" and weight.shape[-1] > TILE and weight.requires_grad and torch.is_grad_enabled():
-        return _TiledDepthwise.apply(x, weight, stride)  # type: ignore[no-untyped-call, no-any-return]
+        return _TiledDepthwise.apply(x, weight, stride)  # type: ignore[no-any-return]
     return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=len(weight))
 
 
@@ -35,7 +35,7 @@ class _TiledDepthwise(torch.autograd.Function):
         return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=len(weight))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, _ = ctx.needs_input_grad
         pad = weight.shape[-1] // 2

@@ -26,17 +26,17 @@ def inherited_state(supernet: UnifiedSupernet, arch: Arch) -> dict[str, Tensor]:
     state = {"conv_stem.weight": supernet.first.conv.weight}
     state |= _named("bn1", supernet.first.bn)
     first = supernet.first_mb
-    state["blocks.0.0.conv_dw.weight"] = first.depthwise.blocks[0].weight
+    state["blocks.0.0.conv_dw.weight"] = first.depthwise.get_parameter("blocks.0.weight")
     state |= _named("blocks.0.0.bn1", first.depthwise.bn)
     state["blocks.0.0.conv_pw.weight"] = first.point_wise_1.conv.weight
     state |= _named("blocks.0.0.bn2", first.point_wise_1.bn)
     seen = [0] * len(arch.space.rows)
-    for layer, row, picks in zip(supernet.stages, arch.space.layers, arch.picks, strict=True):
+    for layer, row, picks in zip(supernet.layers(), arch.space.layers, arch.picks, strict=True):
         prefix = f"blocks.{row.stage + 1}.{seen[row.stage]}."
         state |= {prefix + name: tensor for name, tensor in _layer_state(layer, picks).items()}
         seen[row.stage] += 1
     head, norm = supernet.last_stage
-    state["conv_head.weight"] = head.weight
+    state["conv_head.weight"] = head.get_parameter("weight")
     state |= _named("bn2", norm)
     state |= {"classifier.weight": supernet.classifier.weight, "classifier.bias": supernet.classifier.bias}
     return {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -47,7 +47,7 @@ def _layer_state(layer: UnifiedLayer, picks: tuple[int, ...]) -> dict[str, Tenso
     skip = len(layer.kernels)
     active = sorted((pick, slot) for slot, pick in enumerate(picks) if pick != skip)
     index = layer.channels([slot for _, slot in active])
-    candidates = [layer.depthwise.candidate(slot, pick) for pick, slot in active]
+    candidates = [layer.candidate(slot, pick) for pick, slot in active]
     state = {"conv_pw.weight": layer.point_wise.conv.weight[index]}
     state |= {name: t[index] if t.ndim else t for name, t in _named("bn1", layer.point_wise.bn).items()}
     if len({pick for pick, _ in active}) == 1:

@@ -35,22 +35,25 @@ class ConvNorm(nn.Module):
 class Slot(nn.Module):
     """The depthwise candidates of one expansion group; a skip has none."""
 
-    def __init__(self, chs: int, stride: int, choices: Sequence[Choice]) -> None:
+    def __init__(self, chs: int, stride: int, kernels: Sequence[int]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ConvNorm(chs, chs, c.kernels[0], stride, chs) for c in choices if c.kernels)
+        self.blocks = nn.ModuleList(ConvNorm(chs, chs, kernel, stride, chs) for kernel in kernels)
 
 
 class Slots(nn.Module):
     """All slots of a layer."""
 
-    def __init__(self, slots: int, chs: int, stride: int, choices: Sequence[Choice]) -> None:
+    def __init__(self, slots: int, chs: int, stride: int, kernels: Sequence[int]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Slot(chs, stride, choices) for _ in range(slots))
+        self.blocks = nn.ModuleList(Slot(chs, stride, kernels) for _ in range(slots))
 
-    def candidate(self, slot: int, choice: int) -> ConvNorm:
-        """Convolution and norm of a choice at a slot."""
-        candidate: ConvNorm = self.blocks[slot].blocks[choice]  # type: ignore[union-attr, index, assignment]
-        return candidate
+
+class Projection(nn.Module):
+    """The 1 x 1 convolution at the end of a layer, whose norm is switchable and stands beside it."""
+
+    def __init__(self, in_chs: int, out_chs: int) -> None:
+        super().__init__()
+        self.conv = convolution(in_chs, out_chs)
 
 
 class UnifiedLayer(nn.Module):
@@ -74,80 +77,93 @@ class UnifiedLayer(nn.Module):
         self.residual = layer.stride == 1 and layer.in_chs == layer.out_chs
         self.act = act
         self.point_wise = ConvNorm(layer.in_chs, mid)
-        self.depthwise = Slots(slots, layer.in_chs, layer.stride, choices)
-        self.point_wise_1 = nn.Sequential()
-        self.point_wise_1.conv = convolution(mid, layer.out_chs)
+        self.depthwise = Slots(slots, layer.in_chs, layer.stride, self.kernels)
+        self.point_wise_1 = Projection(mid, layer.out_chs)
         self.sbn = nn.ModuleList(nn.BatchNorm2d(layer.out_chs) for _ in range(slots))
 
     def forward(self, x: Tensor, picks: Picks) -> Tensor:
-        """One path: map (N, in_chs, H, W) to (N, out_chs, H / stride, W / stride) with a choice index per slot."""
-        out = None
+        """One path: map (N, in_chs, H, W) to (N, out_chs, H / stride, W / stride).
+
+        Args:
+            x: Input.
+            picks: A choice index per slot; at least one is no skip.
+        """
+        parts = []
         for choice in range(len(self.kernels)):
             slots = [slot for slot, pick in enumerate(picks) if pick == choice]
             if slots:
-                part = self._project(self._depthwise(self._expand(x, slots), slots, choice), slots)
-                out = part if out is None else out + part
-        skipped = sum(pick == len(self.kernels) for pick in picks)
-        return self._close(x, out, skipped)
+                parts.append(self._project(self._convolve(self._expand(x, slots), slots, choice), slots))
+        return self._close(x, parts, sum(pick == len(self.kernels) for pick in picks))
 
     def relaxed(self, x: Tensor, probs: Tensor) -> Tensor:
-        """Every choice at once, weighted with ``probs`` (slots, choices)."""
-        weights = probs.detach()
-        out = None
+        """Every choice at once, weighted with ``probs`` (slots, choices); shapes as in ``forward``.
+
+        A choice of at most 0.01 is left out, and the norm is that of the rounded number of skips, as released.
+        """
+        shares = probs.detach()
         groups: dict[tuple[int, ...], list[int]] = {}
         for slot in range(self.slots):
-            active = tuple(c for c in range(len(self.kernels)) if weights[slot, c] > DROPPED)
+            active = tuple(choice for choice in range(len(self.kernels)) if shares[slot, choice] > DROPPED)
             groups.setdefault(active, []).append(slot)
+        parts = []
         for active, slots in groups.items():
-            if not active:
-                continue
-            wide = self._expand(x, slots)
-            mixed = None
-            for choice in active:
-                share = probs[slots, choice].repeat_interleave(self.chs)[:, None, None]
-                part = self._depthwise(wide, slots, choice) * share
-                mixed = part if mixed is None else mixed + part
-            part = self._project(mixed, slots)
-            out = part if out is None else out + part
-        skipped = int(weights[:, len(self.kernels) :].sum().round())
-        return self._close(x, out, min(skipped, self.slots - 1))
+            if active:
+                wide = self._expand(x, slots)
+                mixed = [
+                    self._convolve(wide, slots, choice)
+                    * probs[slots, choice].repeat_interleave(self.chs)[:, None, None]
+                    for choice in active
+                ]
+                parts.append(self._project(_total(mixed), slots))
+        skipped = int(shares[:, len(self.kernels) :].sum().round())
+        return self._close(x, parts, min(skipped, self.slots - 1))
 
-    def _expand(self, x: Tensor, slots: Sequence[int]) -> Tensor:
-        index = self.channels(slots, x.device)
-        conv, norm = self.point_wise.conv, self.point_wise.bn
-        wide = F.conv2d(x, conv.weight[index])
-        mean, var = norm.running_mean[index], norm.running_var[index]
-        wide = F.batch_norm(wide, mean, var, norm.weight[index], norm.bias[index], norm.training, norm.momentum, norm.eps)
-        if norm.training:
-            norm.running_mean.index_copy_(0, index, mean)
-            norm.running_var.index_copy_(0, index, var)
-        return self.act(wide)
-
-    def _depthwise(self, x: Tensor, slots: Sequence[int], choice: int) -> Tensor:
-        parts = [self.depthwise.candidate(slot, choice) for slot in slots]
-        norms = [part.bn for part in parts]
-        x = depthwise_conv(x, torch.cat([part.conv.weight for part in parts]), self.stride)
-        mean, var = (torch.cat([getattr(n, name) for n in norms]) for name in ("running_mean", "running_var"))
-        weight, bias = torch.cat([n.weight for n in norms]), torch.cat([n.bias for n in norms])
-        first = norms[0]
-        x = F.batch_norm(x, mean, var, weight, bias, first.training, first.momentum, first.eps)
-        if first.training:
-            for norm, m, v in zip(norms, mean.split(self.chs), var.split(self.chs), strict=True):
-                norm.running_mean.copy_(m)
-                norm.running_var.copy_(v)
-        return self.act(x)
-
-    def _project(self, x: Tensor, slots: Sequence[int]) -> Tensor:
-        return F.conv2d(x, self.point_wise_1.conv.weight[:, self.channels(slots, x.device)])
-
-    def _close(self, x: Tensor, out: Tensor, skipped: int) -> Tensor:
-        out = self.sbn[skipped](out)
-        return out + x if self.residual else out
+    def candidate(self, slot: int, choice: int) -> ConvNorm:
+        """Depthwise convolution and norm of a choice at a slot."""
+        candidate: ConvNorm = self.depthwise.blocks[slot].blocks[choice]  # type: ignore[index, assignment]
+        return candidate
 
     def channels(self, slots: Sequence[int], device: torch.device | None = None) -> Tensor:
         """Indices of the expanded channels of some slots."""
         start = torch.tensor(slots, device=device)[:, None] * self.chs
         return (start + torch.arange(self.chs, device=device)).flatten()
+
+    def _expand(self, x: Tensor, slots: Sequence[int]) -> Tensor:
+        """The expanded channels of some slots."""
+        index = self.channels(slots, x.device)
+        norm = self.point_wise.bn
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        wide = F.conv2d(x, self.point_wise.conv.weight[index])
+        mean, var = norm.running_mean[index], norm.running_var[index]
+        wide = _norm(wide, norm, mean, var, norm.weight[index], norm.bias[index])
+        if norm.training:
+            norm.running_mean.index_copy_(0, index, mean)
+            norm.running_var.index_copy_(0, index, var)
+        out: Tensor = self.act(wide)
+        return out
+
+    def _convolve(self, x: Tensor, slots: Sequence[int], choice: int) -> Tensor:
+        """Depthwise convolutions of one kernel on the channels of some slots, as one."""
+        parts = [self.candidate(slot, choice) for slot in slots]
+        norms = [part.bn for part in parts]
+        x = depthwise_conv(x, torch.cat([part.conv.weight for part in parts]), self.stride)
+        means = [n.running_mean for n in norms if n.running_mean is not None]
+        variances = [n.running_var for n in norms if n.running_var is not None]
+        mean, var = torch.cat(means), torch.cat(variances)
+        x = _norm(x, norms[0], mean, var, torch.cat([n.weight for n in norms]), torch.cat([n.bias for n in norms]))
+        if norms[0].training:
+            torch._foreach_copy_(means + variances, torch.cat([mean, var]).tensor_split(2 * len(slots)))
+        out: Tensor = self.act(x)
+        return out
+
+    def _project(self, x: Tensor, slots: Sequence[int]) -> Tensor:
+        return F.conv2d(x, self.point_wise_1.conv.weight[:, self.channels(slots, x.device)])
+
+    def _close(self, x: Tensor, parts: Sequence[Tensor], skipped: int) -> Tensor:
+        """Add up the projected parts, normalise for the number of skips, add the input."""
+        out: Tensor = self.sbn[skipped](_total(parts))
+        return out + x if self.residual else out
 
 
 def convolution(in_chs: int, out_chs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -155,3 +171,15 @@ def convolution(in_chs: int, out_chs: int, kernel: int = 1, stride: int = 1, gro
     conv = nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups, bias=False)
     nn.init.normal_(conv.weight, std=math.sqrt(2 * groups / (kernel * kernel * out_chs)))
     return conv
+
+
+def _norm(x: Tensor, like: nn.BatchNorm2d, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Batch norm with statistics and weights put together from several; the statistics are updated in place."""
+    return F.batch_norm(x, mean, var, weight, bias, like.training, like.momentum or 0.0, like.eps)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    out = parts[0]
+    for part in parts[1:]:
+        out = out + part
+    return out

@@ -40,9 +40,8 @@ class UnifiedSupernet(nn.Module):
         block_act = create_act_layer(form.block_act, inplace=True)
         self.first = ConvNorm(in_chans, space.stem_chs, 3, space.stem_stride)
         self.first_mb = FirstBlock(space.stem_chs, space.first_chs, block_act)
-        self.stages = nn.ModuleList(
-            UnifiedLayer(layer, space.slots, space.choices, block_act) for layer in space.layers
-        )
+        layers = [UnifiedLayer(layer, space.slots, space.choices, block_act) for layer in space.layers]
+        self.stages = nn.ModuleList(layers)
         last = space.layers[-1].out_chs
         self.last_stage = nn.Sequential(convolution(last, space.head_chs), nn.BatchNorm2d(space.head_chs))
         self.classifier = nn.Linear(space.head_chs, self.num_classes)
@@ -63,17 +62,23 @@ class UnifiedSupernet(nn.Module):
         x = self.before(x)
         if isinstance(path, Arch):
             if path.space != self.space:
-                raise ArchError(f"This path is of {path.space.name}, the supernet of {self.space.name}; sample its own.")
-            for layer, picks in zip(self.stages, path.picks, strict=True):
+                raise ArchError(
+                    f"This path is of {path.space.name}, the supernet of {self.space.name}; sample its own."
+                )
+            for layer, picks in zip(self.layers(), path.picks, strict=True):
                 x = layer(x, picks)
         else:
             if path.shape != self.space.shape:
                 raise ArchError(
                     f"Probabilities of {self.space.name} have the shape {self.space.shape}, not {tuple(path.shape)}."
                 )
-            for layer, probs in zip(self.stages, path, strict=True):
+            for layer, probs in zip(self.layers(), path, strict=True):
                 x = layer.relaxed(x, probs)
         return self.after(x)
+
+    def layers(self) -> list[UnifiedLayer]:
+        """The searched layers in running order."""
+        return list(self.stages)  # type: ignore[arg-type]
 
     def before(self, x: Tensor) -> Tensor:
         """Stem and first block."""
@@ -87,20 +92,31 @@ class UnifiedSupernet(nn.Module):
         return logits
 
 
+class FirstDepthwise(nn.Module):
+    """A depthwise 3 x 3 convolution and its norm, in the names of the released supernet."""
+
+    def __init__(self, chs: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([convolution(chs, chs, 3, groups=chs)])
+        self.bn = nn.BatchNorm2d(chs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, chs, H, W) to the same shape."""
+        out: Tensor = self.bn(self.blocks[0](x))
+        return out
+
+
 class FirstBlock(nn.Module):
     """The fixed block between stem and searched layers: depthwise 3 x 3, then a projection."""
 
     def __init__(self, in_chs: int, out_chs: int, act: nn.Module) -> None:
         super().__init__()
-        self.depthwise = nn.Module()
-        self.depthwise.blocks = nn.ModuleList([convolution(in_chs, in_chs, 3, groups=in_chs)])
-        self.depthwise.bn = nn.BatchNorm2d(in_chs)
+        self.depthwise = FirstDepthwise(in_chs)
         self.act = act
         self.point_wise_1 = ConvNorm(in_chs, out_chs)
         self.residual = in_chs == out_chs
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_chs, H, W) to (N, out_chs, H, W)."""
-        wide = self.act(self.depthwise.bn(self.depthwise.blocks[0](x)))
-        out: Tensor = self.point_wise_1(wide)
+        out: Tensor = self.point_wise_1(self.act(self.depthwise(x)))
         return out + x if self.residual else out

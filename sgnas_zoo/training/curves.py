@@ -9,7 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib.figure import Figure  # noqa: E402  # the backend comes first
+from matplotlib.figure import Figure  # the backend comes first
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path, x: str = "epoch") -> None:

@@ -128,14 +128,15 @@ def load_images(
 def _open(source: str, streaming: bool) -> Mapping[str, Any]:
     """All splits of a dataset, or a :class:`DataError` that says what to do."""
     path = Path(source).expanduser()
+    is_folder = bool(source) and path.is_dir()
     if path.is_file():
         raise DataError(f"{source} is a file; name the folder that holds the images or parquet files.")
-    if not path.is_dir() and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+    if not is_folder and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         raise DataError(f"The folder {source} does not exist; name a folder, or a Hub dataset as user/name.")
     if not sys.stderr.isatty() and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
     with _explained(source):
-        return dict(datasets.load_dataset(str(path) if path.is_dir() else source, streaming=streaming))
+        return dict(datasets.load_dataset(str(path) if is_folder else source, streaming=streaming))
 
 
 @contextmanager
@@ -292,7 +293,6 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(states[0])
-        np.random.seed(0)  # forgets a second normal number of ours
         set_bit_generator(states[1])
         torch.set_rng_state(states[2])
 

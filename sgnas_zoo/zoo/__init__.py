@@ -59,6 +59,19 @@ def zoo_entries() -> Registry[ZooEntry]:
 
 
 def embedded_generator(space: str) -> Path | None:
-    """Folder of the generator that comes with the package for a space, if there is one."""
-    folder = ARTIFACTS / f"{space}_generator"
-    return folder if folder.is_dir() else None
+    """Folder of the generator that comes with the package for a space: its default, or else its supernet's."""
+    return _folder(f"{space}_generator") or embedded_supernet_generator(space)
+
+
+def embedded_supernet(space: str) -> Path | None:
+    """Folder of the trained supernet that comes with the package for a space, if there is one."""
+    return _folder(f"{space}_supernet")
+
+
+def embedded_supernet_generator(space: str) -> Path | None:
+    """Folder of the generator that was trained on the embedded supernet of a space, if there is one."""
+    return _folder(f"{space}_supernet_generator")
+
+
+def _folder(name: str) -> Path | None:
+    return ARTIFACTS / name if (ARTIFACTS / name).is_dir() else None

@@ -1,0 +1,184 @@
+"""Which architecture answers a request: the space, its generator, and what that makes of the budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sgnas_zoo.costs import COSTS, Conditions, native_conditions
+from sgnas_zoo.errors import BudgetError, UnknownNameError
+from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
+from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast, plain
+from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
+from sgnas_zoo.search.propose import propose
+from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+from sgnas_zoo.zoo import ZooEntry, zoo_entries
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer to one set of budgets.
+
+    Args:
+        space: Name of the search space.
+        arch: The architecture.
+        conditions: What its costs are stated for.
+        requested: The budgets, by argument name (``flops``, ``params``), in plain counts.
+        macs: MACs it has, batch 1.
+        params: Parameters it has.
+        latency_ms: Latency where one was asked for.
+        proven: Whether it is proven to be the most probable architecture within the budgets.
+        generator: The generator that proposed it.
+    """
+
+    space: str
+    arch: Arch
+    conditions: Conditions
+    requested: Mapping[str, float]
+    macs: int
+    params: int
+    latency_ms: float | None
+    proven: bool
+    generator: GeneratorSource
+
+    def record(self) -> dict[str, Any]:
+        """The result as plain data, as ``generate --json`` prints it and configs keep it."""
+        return {
+            "space": self.space,
+            "arch": str(self.arch),
+            **asdict(self.conditions),
+            "requested": dict(self.requested),
+            "macs": self.macs,
+            "params": self.params,
+            **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
+            "generator": asdict(self.generator),
+        }
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The architecture chosen for a request, what its costs are stated for, and the answer it comes from, if any."""
+
+    arch: Arch
+    conditions: Conditions
+    result: Generated | None = None
+
+
+def pick(
+    family: str,
+    arch: str | None,
+    space: str | None,
+    budgets: Mapping[str, float],
+    generator: object,
+    **changes: Any,
+) -> Pick:
+    """Choose an architecture: the one named, the one generated for budgets, or the family's first published one.
+
+    Args:
+        family: "sgnas" or "greedynas".
+        arch: Architecture string; it is checked against ``budgets`` if those are given as well.
+        space: Name of its space.
+        budgets: One number for each budget given.
+        generator: A generator, its folder or repo id; None for the embedded one.
+        changes: Conditions other than the space's own.
+
+    Raises:
+        ZooError: If names are unknown or budgets cannot be met.
+    """
+    if arch is None and budgets:
+        generator = None if generator is None else load(generator, "")
+        space = choose_space(space, family, generator, broadcast(budgets))
+        conditions = native_conditions(SPACES[space], **changes)
+        result = answer(load(generator, space), conditions, broadcast(budgets))[0]
+        return Pick(result.arch, conditions, result)
+    chosen = _default_entry(family).parsed() if arch is None else _family_space(family, space).parse(arch)
+    conditions = native_conditions(chosen.space, **changes)
+    for name, limit in budgets.items():
+        cost = COSTS[BUDGET_COSTS[name]].table(chosen.space, conditions).measure(chosen)
+        if cost > limit:
+            raise BudgetError(f"This arch has {cost:,.0f} {name}, more than {limit:,.0f}; leave out arch or {name}.")
+    return Pick(chosen, conditions)
+
+
+def answer(generator: ArchGenerator, conditions: Conditions, budgets: Mapping[str, Sequence[float]]) -> list[Generated]:
+    """Answer N sets of budgets under the given conditions, with one pass of a generator.
+
+    Raises:
+        BudgetError: If a budget cannot be met.
+    """
+    tables = {cost: COSTS[cost].table(generator.space, conditions) for cost in ("macs", "params")}
+    bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
+    return [
+        Generated(
+            space=generator.space.name,
+            arch=decoded.arch,
+            conditions=conditions,
+            requested={name: plain(limits[i]) for name, limits in budgets.items()},
+            macs=int(tables["macs"].measure(decoded.arch)),
+            params=int(tables["params"].measure(decoded.arch)),
+            latency_ms=None,
+            proven=decoded.proven,
+            generator=generator.source,
+        )
+        for i, decoded in enumerate(propose(generator, bounds))
+    ]
+
+
+def choose_space(
+    space: str | None,
+    family: str | None,
+    generator: object,
+    budgets: Mapping[str, Sequence[float]],
+    among: Sequence[str] | None = None,
+) -> str:
+    """Name of the space to search: the one named, that of the generator, or the first whose range holds the budgets.
+
+    Args:
+        space: The one named, if any.
+        family: Family it has to belong to, if any.
+        generator: The generator given, if any.
+        budgets: N limits for each budget.
+        among: Names to choose from; by default the spaces with an embedded generator.
+
+    Raises:
+        UnknownNameError: If there is no such space, or it is another family's.
+    """
+    if space is not None:
+        chosen = SPACES[space].name
+    elif generator is not None:
+        chosen = load(generator, "").space.name
+    else:
+        names = [n for n in among or spaces_with_generator() if family in (None, SPACES[n].family)]
+        names = names or [_family_space(family or "", None).name]
+        fitting = (n for n in names if all(_in_range(SPACES[n], cost, limits) for cost, limits in budgets.items()))
+        chosen = next(fitting, names[0])
+    if family not in (None, SPACES[chosen].family):
+        raise UnknownNameError(f"Space {chosen} belongs to {SPACES[chosen].family}, not {family}; name that model.")
+    return chosen
+
+
+def load(generator: object, space: str) -> ArchGenerator:
+    """The generator that was given, or the embedded one of a space."""
+    if isinstance(generator, ArchGenerator):
+        return generator
+    return default_generator(space) if generator is None else load_generator(generator)  # type: ignore[arg-type]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The arguments that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _in_range(space: SearchSpace, budget: str, limits: Sequence[float]) -> bool:
+    table = COSTS[BUDGET_COSTS[budget]].table(space, native_conditions(space))
+    return all(table.minimum <= limit <= table.maximum for limit in limits)
+
+
+def _family_space(family: str, space: str | None) -> SearchSpace:
+    """The named space, or the one that a family's bare architecture strings are read in."""
+    return SPACES[space or _default_entry(family).space]
+
+
+def _default_entry(family: str) -> ZooEntry:
+    return zoo_entries()[f"{family}_a"]

@@ -1,0 +1,145 @@
+"""The network that a recipe trains or measures: made from options, and told what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import parse_model_name, resolve_model_input_args
+from torch import nn
+
+from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
+from sgnas_zoo.factory import create_model
+from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.models import CONFIG
+from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.data import Transform
+from sgnas_zoo.zoo import zoo_entries
+
+OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
+"""Entries of timm's ``pretrained_cfg`` that speak of the published weights of an architecture."""
+
+
+def make_network(
+    model: str | None, flops: float | None = None, params: float | None = None, space: str | None = None,
+    arch: str | None = None, *, pretrained: bool, resolution: int | None = None, **kwargs: Any,
+) -> nn.Module:  # fmt: skip
+    """Create the network that a recipe's options describe: by name, by architecture string, or for budgets.
+
+    Args:
+        model: A name for timm (``local-dir:`` and ``hf-hub:`` too), or None.
+        flops: Budget in MACs, without a name.
+        params: Budget in parameters, without a name.
+        space: Search space of the budgets or of ``arch``; beside a name it says nothing.
+        arch: Architecture string, without a name.
+        pretrained: Load or inherit weights; there is an error where there are none.
+        resolution: Input side in pixels that it will see, if another than its own.
+        kwargs: For timm; those that are None are left out.
+
+    Raises:
+        ZooError: If the options contradict each other, or there is no such network, or no weights.
+    """
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    if model is None:
+        if flops is None and params is None and arch is None:
+            raise UnknownNameError("Say which network: --flops 350M, --params 5M, --arch STRING or --model NAME.")
+        family = SPACES[space].family if space else "sgnas"
+        name: str | None = family if arch else None
+        given = {"flops": flops, "params": params, "space": space, "arch": arch, "resolution": resolution}
+        kwargs |= {key: value for key, value in given.items() if value is not None}
+    elif beside := [f"--{key}" for key, v in (("flops", flops), ("params", params), ("arch", arch)) if v is not None]:
+        raise UnknownNameError(f"--model names one network; leave out {' and '.join(beside)}, or --model.")
+    else:
+        name = model
+    try:
+        if model and resolution and (":" in model or timm.is_model(model.partition(".")[0])):
+            sized = resolve_model_input_args(model, {"img_size": resolution})
+            kwargs |= {key: sized[key] for key in ("img_size",) if key in sized}  # ViT and others are built for a size
+        return create_model(name, pretrained=pretrained, **kwargs)
+    except ZooError:
+        raise
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+        raise PretrainedError(f"Cannot make {name}: {reason}; check its name and the options for it.") from error
+
+
+def set_input(
+    network: nn.Module, resolution: int | None = None, crop_pct: float | None = None, **changes: Any
+) -> None:  # fmt: skip
+    """Note in ``pretrained_cfg`` what the network sees, so that whoever loads it does the same.
+
+    Args:
+        network: A timm model; its other entries stay.
+        resolution: Side in pixels; by default as it is.
+        crop_pct: Side of the centre crop under which it is measured, as a share; by default as it is.
+        changes: Other entries, such as ``label_names``; None removes an entry.
+    """
+    cfg: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
+    used = resolve_model_data_config(network)
+    size = (used["input_size"][0], resolution, resolution) if resolution else tuple(used["input_size"])
+    if size != tuple(cfg["input_size"]):
+        cfg["pool_size"] = None
+    used["crop_pct"] = crop_pct or used["crop_pct"]
+    cfg |= {**used, "input_size": size, "num_classes": network.num_classes, **changes}
+    for key in ("test_input_size", "test_crop_pct", "test_pool_size", "label_offset"):
+        cfg.pop(key, None)
+    keep = {key: value for key, value in cfg.items() if value is not None or key in ("pool_size", "first_conv")}
+    network.pretrained_cfg = network.default_cfg = keep  # type: ignore[assignment]
+
+
+def set_bn_momentum(network: nn.Module, momentum: float | None) -> None:
+    """Set the momentum of all batch norms, as torch counts it: the share of the newest batch. None leaves it."""
+    for module in network.modules():
+        if momentum and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def input_side(network: nn.Module) -> int:
+    """Side in pixels of what a timm model sees."""
+    return int(resolve_model_data_config(network)["input_size"][-1])
+
+
+def measuring_transform(network: nn.Module) -> Transform:
+    """The transform under which a timm model is measured: what its ``pretrained_cfg`` says."""
+    made: Transform = create_transform(**resolve_model_data_config(network), is_training=False)
+    return made
+
+
+def counted(network: nn.Module) -> dict[str, int]:
+    """MACs and parameters, counted on the network itself, and the conditions they hold for."""
+    side = input_side(network)
+    return {
+        "macs": count_macs(network, side),
+        "params": count_params(network),
+        "resolution": side,
+        "num_classes": int(network.num_classes),  # type: ignore[arg-type]
+    }
+
+
+def arch_of(network: nn.Module) -> dict[str, Any]:
+    """Space, architecture string and form of a network of ours, as far as it states them; empty for others."""
+    stated: dict[str, Any] = dict(getattr(network, "_model_args", {}))
+    name = network.pretrained_cfg.get("architecture")  # type: ignore[operator, union-attr]
+    if name in zoo_entries():
+        entry = zoo_entries()[name]
+        stated = {"space": entry.space, "arch": entry.arch, "form": entry.form}
+    return {key: stated[key] for key in ("space", "arch", "form") if key in stated}
+
+
+def saved_record(model: str) -> dict[str, Any]:
+    """What the config of a ``local-dir:`` or ``hf-hub:`` model says of its origin; empty for other names."""
+    source, name = parse_model_name(model)
+    if source == "local-dir":
+        config = read_config(Path(name) / CONFIG)
+    elif source == "hf-hub":
+        repo, _, revision = name.partition("@")
+        config = read_config(Path(hf_hub_download(repo, CONFIG, revision=revision or None)))
+    else:
+        return {}
+    record = config.get("sgnas")
+    return dict(record) if isinstance(record, dict) else {}

@@ -1,0 +1,164 @@
+"""What the runs of recipes share: loaders, an average of the weights, seeds, and the model that lands in the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+from accelerate.utils import broadcast  # type: ignore[import-untyped, unused-ignore]
+from timm.optim import list_optimizers
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from sgnas_zoo.errors import ArtifactError, DataError, unknown_name
+from sgnas_zoo.hub.files import check_free, write_json
+from sgnas_zoo.hub.models import CONFIG, save_model
+from sgnas_zoo.training.data import (
+    LabelledImages,
+    OnCorrupt,
+    Transform,
+    TransformedImages,
+    TransformedStream,
+    check_classes,
+    check_processes,
+    make_loader,
+)
+from sgnas_zoo.training.networks import measuring_transform
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
+
+METRICS = "metrics.json"
+EVAL_BATCH = 250
+"""Batch of all measurements: figures agree to the last digit only where it does."""
+
+
+def check_output(output: Path, resume: str) -> None:
+    """Refuse a folder that already holds a model, unless its run is resumed.
+
+    Raises:
+        ArtifactError: If it does, or if it is a file.
+    """
+    check_free(output, force=True)
+    if resume == "never" and (output / CONFIG).exists():
+        raise ArtifactError(f"{output} already holds a model; choose another --output, or add --resume auto.")
+
+
+def known_optimizer(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    """Callback of an option: refuse what timm knows no optimizer by."""
+    if name not in list_optimizers():
+        raise click.BadParameter(str(unknown_name("optimizer", name, list_optimizers())), ctx, param)
+    return name
+
+
+def training_loader(
+    images: LabelledImages, transform: Transform, accelerator: Accelerator, *, batch_size: int, seed: int,
+    on_corrupt: OnCorrupt, workers: int, steps: int | None = None,
+) -> Any:  # fmt: skip
+    """Shuffled loader of what is trained on, in whole batches; not yet prepared by accelerate.
+
+    Raises:
+        DataError: If there are too few images for the processes, or it is a stream and the ``steps`` are not given.
+    """
+    if not images.record["streaming"]:
+        check_processes(len(images.rows), batch_size, accelerator.num_processes, drop_last=True)
+    elif steps is None:
+        raise DataError("A stream does not tell its length; add --steps-per-epoch.")
+    rows = _kind(images)(images, transform, seed, on_corrupt)
+    return make_loader(rows, batch_size, shuffle=True, seed=seed, workers=workers, drop_last=True)
+
+
+def measuring_loader(
+    images: LabelledImages, network: nn.Module, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
+    on_corrupt: OnCorrupt = "skip", workers: int = 0,
+) -> Any:  # fmt: skip
+    """Loader of a split for ``evaluate``, prepared by accelerate, with the transform the network is measured under.
+
+    Raises:
+        DataError: If classes do not match, or there are fewer images than processes.
+    """
+    check_classes(images, int(network.num_classes), "model")  # type: ignore[arg-type]
+    if not images.record["streaming"]:
+        check_processes(len(images.rows), batch_size, accelerator.num_processes)
+    plain = _kind(images)(images, measuring_transform(network), 0, on_corrupt)
+    return accelerator.prepare(make_loader(plain, batch_size, shuffle=False, workers=workers))
+
+
+def moving_average(network: nn.Module, decay: float, accelerator: Accelerator) -> ModelEmaV3 | None:
+    """An average of the weights that is part of the checkpoints; None for a decay of 0.
+
+    It warms up as TensorFlow's does, with a decay of at most (1 + n) / (10 + n), so that a short run has one too.
+    """
+    if not decay:
+        return None
+    average = ModelEmaV3(network, decay, use_warmup=True, warmup_gamma=9, warmup_power=1).to(accelerator.device)
+    accelerator.register_for_checkpointing(average)
+    return average
+
+
+def seed_step(accelerator: Accelerator, seed: int, step: int) -> None:
+    """Seed torch for one step, another on each process: dropout is then the same after a resume."""
+    digest = hashlib.blake2b(repr((seed, step, accelerator.process_index)).encode(), digest_size=7).digest()
+    mixed = int.from_bytes(digest, "little")
+    torch.default_generator.manual_seed(mixed)
+    if accelerator.device.type != "cpu":
+        torch.get_device_module(accelerator.device).manual_seed(mixed)
+
+
+def share_buffers(accelerator: Accelerator, *modules: nn.Module | None) -> None:
+    """Give every process the running statistics of the first, as DDP does before each step and checkpoints do."""
+    if accelerator.num_processes > 1:
+        for buffer in (buffer for module in modules if module for buffer in module.buffers()):
+            buffer.copy_(broadcast(buffer))
+
+
+def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[str, Any]) -> None:
+    """Save a model and its metrics into the folder of its run, beside what is there.
+
+    ``config.json`` goes first and comes last: whenever it is there, all it speaks of is there and belongs together.
+
+    Args:
+        output: Folder of the run.
+        network: A timm model.
+        weights: Where its weights come from, for the card.
+        metrics: What was measured, as plain JSON.
+
+    Raises:
+        ArtifactError: If it cannot be written.
+    """
+    staging = output / ".model" / output.resolve().name  # the card's title is the folder's name
+    try:
+        save_model(network, staging, weights=weights, force=True)
+        write_json(staging / METRICS, dict(metrics))
+        (output / CONFIG).unlink(missing_ok=True)
+        for file in sorted(staging.iterdir(), key=lambda file: file.name == CONFIG):
+            os.replace(file, output / file.name)
+        shutil.rmtree(staging.parent)
+    except OSError as error:
+        raise ArtifactError(f"Cannot write to {output}: {error.strerror}; free space, then --resume auto.") from error
+
+
+def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that the file is whole or not there.
+
+    Raises:
+        ArtifactError: If it cannot be written.
+    """
+    staging = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(staging, json.loads(json.dumps(dict(content))))
+        os.replace(staging, path)
+    except OSError as error:
+        raise ArtifactError(f"Cannot write {path}: {error.strerror}; choose another --output.") from error
+
+
+def _kind(images: LabelledImages) -> Any:
+    return TransformedStream if images.record["streaming"] else TransformedImages
