@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -27,7 +28,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.hub.files import check_free, new_folder
+from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.cards import render_supernet_card
+from sgnas_zoo.hub.files import among_others, read_config
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet
@@ -37,7 +40,6 @@ from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import (
     TransformedImages,
     TransformedStream,
-    check_processes,
     eval_transform,
     load_images,
     make_loader,
@@ -46,6 +48,7 @@ from sgnas_zoo.training.data import (
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
+from sgnas_zoo.training.runs import check_output, training_loader
 
 CALIBRATION_IMAGES = 512
 PREPROCESSING = {
@@ -102,11 +105,11 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     search_space, draw = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
     search_space.check_resolution(size)
-    check_free(output / "artifact", force=resume != "never")
+    check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = Accelerator(
         log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
+        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
     )  # fmt: skip
 
     # Data: one part to train on; the other is the generator's, and here only shows how training goes.
@@ -114,13 +117,10 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     kept = load_images(dataset, "train", limit=limit, **data)
     held = load_images(dataset, "train", part="held", limit=eval_images, **data) if holdout else None
     look = {name: PREPROCESSING[name] for name in ("mean", "std", "interpolation")}
-    kind = TransformedStream if streaming else TransformedImages
-    augmented = kind(kept, train_transform(size, crop=crop, **look), seed, on_corrupt)
-    loader = make_loader(augmented, batch_size, shuffle=True, seed=seed, workers=workers, drop_last=True)
-    if not streaming:
-        check_processes(len(kept.rows), batch_size, accelerator.num_processes, drop_last=True)
-    elif steps_per_epoch is None:
-        raise DataError("A stream does not tell its length; add --steps-per-epoch.")
+    loader = training_loader(
+        kept, train_transform(size, crop=crop, **look), accelerator, batch_size=batch_size, seed=seed,
+        on_corrupt=on_corrupt, workers=workers, steps=steps_per_epoch,
+    )  # fmt: skip
 
     # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
     set_seed(seed)
@@ -133,32 +133,43 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     warmup = round(warmup_epochs * steps_per_epoch)
     scheduler = CosineLRScheduler(optimizer, total, warmup_t=warmup, t_in_epochs=False, warmup_prefix=False)
     trained = TrainedSupernet(
-        supernet, size, kept.classes, PREPROCESSING, kept.record, settings,
+        supernet, size, kept.classes, PREPROCESSING, kept.record, {k: v for k, v in settings.items() if k != "dataset"},
         calibration_images(kept, CALIBRATION_IMAGES, size, seed),
     )  # fmt: skip
     held_loader = None
     if held:
+        kind = TransformedStream if streaming else TransformedImages
         plain = kind(held, eval_transform(size, **PREPROCESSING), seed, on_corrupt)
         held_loader = accelerator.prepare(make_loader(plain, 250, shuffle=False))
 
-    with Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints:
-        progress = checkpoints.resume(resume) or {"step": 0, "seconds": 0.0, "history": []}
-        step, history, before = progress["step"], progress["history"], progress["seconds"]
+    with (
+        Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints,
+        tqdm(total=total, disable=not accelerator.is_main_process, mininterval=5) as bar,
+    ):
+        progress = checkpoints.resume(resume) or {"step": 0, "seconds": 0.0, "history": [], "sums": [0.0, 0.0]}
+        step, history, started = progress["step"], progress["history"], time.monotonic() - progress["seconds"]
+        sums = torch.tensor(progress["sums"], device=accelerator.device)  # of the epoch so far: loss, unread images
         if accelerator.is_main_process:
             save_settings(output, resolved(ctx), "train_supernet")
         accelerator.init_trackers("train_supernet", settings)
-        started = time.monotonic()
 
-        def state() -> dict[str, Any]:
-            return {"step": step, "seconds": before + time.monotonic() - started, "history": history}
+        def save() -> bool:
+            """Save a checkpoint; say whether to stop here."""
+            average_buffers(accelerator, supernet)
+            seconds = time.monotonic() - started
+            state = {"step": step, "seconds": seconds, "history": history, "sums": sums.tolist()}
+            saved = checkpoints.save(state)
+            if checkpoints.stopping:
+                checkpoints.stopped(saved)
+                accelerator.end_training()
+            return checkpoints.stopping
 
-        bar = tqdm(total=total, initial=step, unit="step", disable=not accelerator.is_main_process, mininterval=5)
+        bar.n = bar.initial = step
         for epoch in range(step // steps_per_epoch, epochs):
             supernet.train()
             loader.set_epoch(epoch)
             done = step % steps_per_epoch
-            total_loss = 0.0
-            for images, labels, _ in islice(skip_first_batches(loader, done), steps_per_epoch - done):
+            for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
                 scheduler.step_update(step)
                 teacher = None
                 for path in draw(search_space, seed, step, paths):
@@ -170,21 +181,23 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
                     if sampler == "sandwich" and teacher is None:
                         teacher = logits.detach().softmax(1)
                     accelerator.backward(loss / paths)
-                    total_loss = total_loss + loss.detach() / paths
+                    sums[0] += loss.detach() / paths
                 average_gradients(accelerator, supernet.parameters())
                 if clip_grad:
                     accelerator.clip_grad_norm_(supernet.parameters(), clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
+                sums[1] += unread
                 step += 1
                 bar.update()
-                if checkpoints.due():
-                    saved = checkpoints.save(state())
-                    if checkpoints.stopping:
-                        checkpoints.stopped(saved)
-                        return
+                if step % steps_per_epoch and checkpoints.due() and save():
+                    return
+            if step < (epoch + 1) * steps_per_epoch:
+                raise DataError(f"{dataset} has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")
             average_buffers(accelerator, supernet)
-            row = {"epoch": epoch + 1, "train_loss": float(total_loss) / (steps_per_epoch - done)}
+            loss_sum, skipped = accelerator.reduce(sums, "sum").tolist()
+            row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch / accelerator.num_processes}
+            row |= {"skipped": skipped} if skipped else {}
             if held_loader and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
                 for name, arch in examples(search_space).items():
                     subnet = trained.inherit(arch)
@@ -192,17 +205,23 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             history.append(row)
             accelerator.log(row, step=step)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()})
-            saved = checkpoints.save(state())
+            sums.zero_()
             if accelerator.is_main_process:
                 plot_curves(history, output / "curves.png")
+            checkpoints.due()
+            if save():
+                return
 
-    accelerator.end_training()
     if accelerator.is_main_process:
-        hours = {"hours": round(state()["seconds"] / 3600, 2), "processes": accelerator.num_processes}
-        finished = replace(trained, training={**settings, **hours})
-        with new_folder(output / "artifact", force=True) as folder:
+        hours = round((time.monotonic() - started) / 3600, 2)
+        ran = {"hours": hours, "processes": accelerator.num_processes, "final": history[-1]}
+        finished = replace(trained, training={**trained.training, **ran})
+        with among_others(output) as folder:
             save_supernet(finished, folder)
-        click.echo(f"Supernet: {output / 'artifact'}", err=True)
+            card = render_supernet_card(output.resolve().name, read_config(folder / CONFIG))
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        click.echo(f"Supernet: {output}", err=True)
+    accelerator.end_training()
 
 
 def examples(space: SearchSpace) -> dict[str, Arch]:

@@ -21,6 +21,9 @@ from sgnas_zoo.selection import Generated, Pick, answer, choose_space, given, lo
 from sgnas_zoo.spaces import SPACES, FormName, SearchSpace
 from sgnas_zoo.zoo import zoo_entries
 
+REQUESTED = (*BUDGET_COSTS, "generator", "resolution", "supernet")
+"""Arguments left out of a model's own: it is rebuilt from its architecture, not from what led to it."""
+
 COST_NEUTRAL = frozenset(
     [
         "num_classes",
@@ -133,10 +136,9 @@ def create_model(
     _check_name(model_name)
     chosen = given(space=space, generator=generator, resolution=resolution)
     model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **chosen, **kwargs)
-    if budgets:  # a saved model is rebuilt from its architecture, not from the budget that led to it
+    if budgets or "supernet" in kwargs:
         recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
-        arguments = {k: v for k, v in recorded.items() if k not in (*BUDGET_COSTS, "generator", "resolution")}
-        model._model_args = arguments  # type: ignore[assignment]
+        model._model_args = {k: v for k, v in recorded.items() if k not in REQUESTED}  # type: ignore[assignment]
     return model
 
 
@@ -217,7 +219,8 @@ def build_inherited(
     resolution = kwargs.pop("resolution", None)
     kwargs = {**kwargs, "num_classes": kwargs.get("num_classes", trained.supernet.num_classes)}
     picked = pick(family, arch, own.name, budgets, generator, **_changes("search", resolution, kwargs))
-    kwargs["pretrained_cfg_overlay"] = trained.pretrained_cfg(picked.arch) | kwargs.get("pretrained_cfg_overlay", {})
+    overlay = kwargs.get("pretrained_cfg_overlay") or {}
+    kwargs["pretrained_cfg_overlay"] = trained.pretrained_cfg(picked.arch) | overlay
     model = build_model(family, picked.arch, "search", True, **kwargs)
     model.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr]
     made = {} if picked.result is None else picked.result.record()

@@ -109,7 +109,7 @@ def test_parquet(tmp_path):
     assert images.rows[3] == {"image": {"bytes": png(3), "path": None}, "label": 3}
     assert images.rows.column_names == ["image", "label"]
     assert json.loads(json.dumps(images.record)) == {
-        "source": source,
+        "source": Path(source).name,
         "revision": None,
         "split": "train",
         "rows": 10,

@@ -59,6 +59,18 @@ def render_generator_card(title: str, config: dict[str, Any], **facts: Any) -> s
     return _render("generator.md", data, title=_plain(title), config=config, **facts)
 
 
+def render_supernet_card(title: str, config: dict[str, Any], **facts: Any) -> str:
+    """The card of a supernet.
+
+    Args:
+        title: Heading.
+        config: The supernet's ``config.json``.
+        facts: ``metrics`` and whatever else was measured on it, as the template takes them.
+    """
+    data = ModelCardData(license="apache-2.0", library_name="sgnas-zoo", tags=["sgnas-zoo", "supernet"])
+    return _render("supernet.md", data, title=_plain(title), config=config, **facts)
+
+
 def _render(template: str, data: ModelCardData, **values: Any) -> str:
     return str(ModelCard.from_template(data, template_path=str(TEMPLATES / template), **values)).rstrip() + "\n"
 

@@ -50,6 +50,37 @@ def new_folder(path: str | Path, force: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def among_others(path: str | Path, last: str = "config.json") -> Iterator[Path]:
+    """Give a temporary folder whose files move into ``path`` when the ``with`` block ends well, beside what is there.
+
+    The file ``last`` goes first and comes last: whenever it is there, what it speaks of is there and belongs to it.
+
+    Args:
+        path: The folder, such as that of a training run.
+        last: Name of the file that describes the others.
+
+    Raises:
+        ArtifactError: If the disk refuses.
+    """
+    target = Path(path)
+    staging = target / ".staging"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        (target / last).unlink(missing_ok=True)
+        for file in sorted(staging.iterdir(), key=lambda file: file.name == last):
+            file.chmod(0o644)
+            os.replace(file, target / file.name)
+    except OSError as error:
+        raise ArtifactError(
+            f"Cannot write to {target}: {error.strerror}; free space or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def check_free(path: Path, force: bool) -> None:
     """Refuse to overwrite a file, or a folder that is not empty unless ``force``.
 

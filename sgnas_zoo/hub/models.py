@@ -14,7 +14,7 @@ from sgnas_zoo.hub.cards import render_model_card
 from sgnas_zoo.hub.files import new_folder, write_json
 
 CONFIG = "config.json"
-NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution")
+NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution", "supernet")
 """Arguments that a rebuilt model does not take: classes are stated at the root (twice is an error in transformers), a
 budget was only the way to the architecture."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -38,6 +40,9 @@ CALIBRATION = "calibration.safetensors"
 CALIBRATION_BATCH = 128
 MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES = 100_000, 4096, 10_000
 """Larger ones are refused before anything is allocated."""
+LEAST_CROP = 0.1
+"""Least ``crop_pct``: images are scaled up by its inverse."""
+HALF_MAX = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True)
@@ -106,17 +111,23 @@ class TrainedSupernet:
         transform = create_transform(self.resolution, **self.preprocessing)
         images = self.calibration.permute(0, 2, 3, 1).numpy()
         device = self.supernet.classifier.weight.device
-        for start in range(0, len(images), CALIBRATION_BATCH):
-            batch = [transform(Image.fromarray(image)) for image in images[start : start + CALIBRATION_BATCH]]
-            yield torch.stack(batch).to(device)
+        for part in np.array_split(images, -(-len(images) // CALIBRATION_BATCH)):  # of equal weight
+            yield torch.stack([transform(Image.fromarray(image)) for image in part]).to(device)
 
 
 def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) -> None:
-    """Write a supernet artifact into an existing folder, by default in half precision."""
-    state = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
-        for name, tensor in trained.supernet.state_dict().items()
-    }
+    """Write a supernet artifact into an existing folder, by default in half precision.
+
+    Raises:
+        ArtifactError: If it is not for RGB images, which is what calibration images are.
+    """
+    if trained.supernet.in_chans != 3:
+        raise ArtifactError(f"A supernet for {trained.supernet.in_chans} channels cannot be saved; train one for RGB.")
+    state = {name: tensor.contiguous().cpu() for name, tensor in trained.supernet.state_dict().items()}
+    if half:  # but for what it cannot hold
+        state = {
+            name: t.half() if t.is_floating_point() and t.abs().max() < HALF_MAX else t for name, t in state.items()
+        }
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     save_file({"images": trained.calibration.contiguous()}, folder / CALIBRATION)
     write_json(
@@ -154,7 +165,7 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
     trained = _from_config(read_artifact(folder, "supernet", FORMAT_VERSION), folder)
     fill(trained.supernet, folder / WEIGHTS)
     images = read_weights(folder / CALIBRATION).get("images")
-    if images is None or images.dtype != torch.uint8 or images.ndim != 4 or not 0 < len(images) <= MAX_IMAGES:
+    if images is None or images.dtype != torch.uint8 or not _is_rgb(images.shape):
         raise ArtifactError(f"{folder / CALIBRATION} holds no calibration images; fetch the artifact again.")
     trained.supernet.eval().requires_grad_(False)
     source = GeneratorSource(str(folder_or_repo), commit, sha256(folder / WEIGHTS))
@@ -189,26 +200,42 @@ def _from_config(config: dict[str, Any], folder: Path) -> TrainedSupernet:
     where = folder / CONFIG
     try:
         num_classes, in_chans, resolution = (config[name] for name in ("num_classes", "in_chans", "resolution"))
-        limits = ((num_classes, MAX_CLASSES), (in_chans, MAX_CLASSES), (resolution, MAX_RESOLUTION))
+        limits = ((num_classes, MAX_CLASSES), (in_chans, 3), (resolution, MAX_RESOLUTION))
         if not all(type(value) is int and 0 < value <= most for value, most in limits):
             raise ValueError("num_classes, in_chans or resolution out of bounds")
+        if in_chans != 3:
+            raise ValueError("in_chans is not 3")
         classes = tuple(text(name) for name in items(config["classes"]))
         if len(classes) != num_classes:
             raise ValueError(f"{len(classes)} class names for {num_classes} classes")
         preprocessing = _preprocessing(config["preprocessing"])
         dataset, training = (MappingProxyType(dict(config[name])) for name in ("dataset", "training"))
+        space = SPACES[text(config["space"])]
+        space.check_resolution(resolution)
         with torch.random.fork_rng():
-            supernet = UnifiedSupernet(SPACES[text(config["space"])], num_classes, in_chans)
-    except (ZooError, KeyError, TypeError, ValueError) as error:
+            supernet = UnifiedSupernet(space, num_classes, in_chans)
+    except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{where} is not valid ({error}); fetch the artifact again.") from error
     none = torch.empty(0, dtype=torch.uint8)
     return TrainedSupernet(supernet, resolution, classes, preprocessing, dataset, training, none)
 
 
+def _is_rgb(shape: torch.Size) -> bool:
+    """Whether a tensor is a moderate number of RGB images of a moderate size."""
+    return (
+        len(shape) == 4
+        and 0 < shape[0] <= MAX_IMAGES
+        and shape[1] == 3
+        and all(0 < side <= MAX_RESOLUTION for side in shape[2:])
+    )
+
+
 def _preprocessing(fields: dict[str, Any]) -> Mapping[str, Any]:
     mean, std = ([float(value) for value in items(fields[name])] for name in ("mean", "std"))
     crop_pct = float(fields["crop_pct"])
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not 0 < crop_pct <= 1:
+    if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) for value in mean):
+        raise ValueError("mean or std out of bounds")
+    if not all(0 < value < math.inf for value in std) or not LEAST_CROP <= crop_pct <= 1:
         raise ValueError("preprocessing out of bounds")
     if (interpolation := text(fields["interpolation"])) not in ("bilinear", "bicubic"):
         raise ValueError(f"unknown interpolation {interpolation!r}")

@@ -25,7 +25,7 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
         The model, in evaluation mode.
 
     Raises:
-        DataError: If there is no batch.
+        DataError: If there is no batch, or one of a single image that leaves one value per channel.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -38,6 +38,8 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     try:
         for count, images in enumerate(batches, start=1):  # noqa: B007
             model(images)
+    except ValueError as error:  # torch's only objection in training mode
+        raise DataError(f"Cannot calibrate with {len(images)} image(s) in a batch: {error}; give more.") from error
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -175,7 +175,8 @@ def convolution(in_chs: int, out_chs: int, kernel: int = 1, stride: int = 1, gro
 
 def _norm(x: Tensor, like: nn.BatchNorm2d, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Batch norm with statistics and weights put together from several; the statistics are updated in place."""
-    return F.batch_norm(x, mean, var, weight, bias, like.training, like.momentum or 0.0, like.eps)
+    assert like.momentum is not None, "calibrate what was inherited, not the supernet"
+    return F.batch_norm(x, mean, var, weight, bias, like.training, like.momentum, like.eps)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
 
     The first path is what the others can be distilled from.
     """
-    rng = _rng(seed, step)
+    rng = random.Random(f"{seed}/{step}/widest")
     widest = Arch(space, tuple(tuple(_kernel(space, slot, rng) for slot in layer.allowed) for layer in space.layers))
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
 

@@ -17,7 +17,8 @@ class UnifiedSupernet(nn.Module):
     No active architecture is kept on the module: it is an argument of every pass.
 
     Args:
-        space: A space whose choices are one depthwise kernel each, then a skip.
+        space: A space whose choices are one depthwise kernel each, in rising order, then a skip; its search form is
+            without squeeze-and-excitation and keeps the expansion of a single slot.
         num_classes: Classes; by default the space's.
         in_chans: Input channels.
 
@@ -27,13 +28,13 @@ class UnifiedSupernet(nn.Module):
 
     def __init__(self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3) -> None:
         super().__init__()
-        kinds = [(len(choice.kernels), choice.se) for choice in space.choices]
-        if kinds != [(1, False)] * (len(kinds) - 1) + [(0, False)]:
-            raise SpaceError(
-                f"A unified supernet needs choices of one kernel each and a skip last; {space.name} has others. "
-                "Take sgnas_imagenet, sgnas_cifar or sgnas_micro."
-            )
         form = space.form("search")
+        problems = _problems(space)
+        if problems:
+            raise SpaceError(
+                f"A unified supernet of {space.name} is not possible: {'; '.join(problems)}. "
+                "Take sgnas_imagenet, sgnas_cifar or sgnas_micro, or change the space."
+            )
         self.space, self.in_chans = space, in_chans
         self.num_classes = space.num_classes if num_classes is None else num_classes
         self.act = create_act_layer(form.stem_act, inplace=True)
@@ -120,3 +121,20 @@ class FirstBlock(nn.Module):
         """Map (N, in_chs, H, W) to (N, out_chs, H, W)."""
         out: Tensor = self.point_wise_1(self.act(self.depthwise(x)))
         return out + x if self.residual else out
+
+
+def _problems(space: SearchSpace) -> list[str]:
+    """Why the unified block cannot serve a space."""
+    form = space.form("search")
+    kernels = [choice.kernels for choice in space.choices]
+    checks = [
+        (
+            any(len(group) != 1 for group in kernels[:-1]) or bool(kernels[-1]),
+            "choices are one kernel each, a skip last",
+        ),
+        (kernels[:-1] != sorted(kernels[:-1]), "kernels rise"),
+        (form.se or any(choice.se for choice in space.choices), "the search form has no squeeze-and-excitation"),
+        (not form.expand_single, "the search form keeps the expansion of a single slot"),
+        (space.identity, "no layer vanishes whole"),
+    ]
+    return [text for failed, text in checks if failed]

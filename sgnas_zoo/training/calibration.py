@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sgnas_zoo.errors import DataError
@@ -19,7 +19,7 @@ def calibration_images(images: LabelledImages, count: int, side: int, seed: int 
     Args:
         images: Where to draw from.
         count: How many; fewer if there are no more.
-        side: Side in pixels that larger or oddly sized images are scaled to.
+        side: Side in pixels that larger or oddly sized images are scaled and cropped to.
         seed: Draws them; a stream gives its first.
 
     Raises:
@@ -31,13 +31,14 @@ def calibration_images(images: LabelledImages, count: int, side: int, seed: int 
         found = [image for image, _ in islice(stream, count)]  # type: ignore[misc]
     else:
         rows = TransformedImages(images, _keep, seed)
-        order = np.random.default_rng(seed).permutation(len(rows))[:count]
-        found = [item[0] for index in order if (item := rows[int(index)]) is not None]  # type: ignore[misc]
+        order = np.random.default_rng(seed).permutation(len(rows))
+        read = (item[0] for index in order if (item := rows[int(index)]) is not None)
+        found = list(islice(read, count))  # type: ignore[arg-type]
     if not found:
         raise DataError("No image can be read to calibrate with; check the dataset.")
     sizes = {image.size for image in found}
     own = sizes == {(found[0].width, found[0].width)} and found[0].width <= side
-    scaled = found if own else [image.resize((side, side), Image.Resampling.BICUBIC) for image in found]
+    scaled = found if own else [ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC) for image in found]
     return torch.from_numpy(np.stack([np.asarray(image) for image in scaled])).permute(0, 3, 1, 2).contiguous()
 
 

@@ -111,7 +111,7 @@ def load_images(
             chosen = np.random.default_rng(seed).permutation(chosen)[:limit]
         rows = rows.select(chosen, keep_in_memory=True)  # in memory: processes do not meet in one cache file
     record = {
-        "source": source,
+        "source": Path(source).name if Path(source).expanduser().is_dir() else source,
         "revision": _revision(source, splits[name]),
         "split": name,
         "rows": None if streaming else len(rows),

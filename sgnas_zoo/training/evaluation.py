@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def evaluate(predict: Callable[[Tensor], Tensor], loader: Iterable[Any], accelerator: Accelerator) -> dict[str, float]:
-    """Accuracy and loss over a loader that accelerate prepared; every image counts once, on however many processes.
+    """Accuracy and loss over a loader that accelerate prepared; processes add up what they find, once, at the end.
+
+    Every image counts once if the accelerator has ``DataLoaderConfiguration(even_batches=False)``: by default it hands
+    some images out twice, so that all processes get as many batches. A stream is best measured by one process.
 
     Args:
         predict: From images (N, C, H, W) to logits (N, classes), such as a model in evaluation mode.
         loader: Gives (images, labels, number skipped), as ``make_loader`` does.
-        accelerator: Gathers what the processes find.
+        accelerator: Adds up.
 
     Returns:
         ``top1`` and ``top5`` in percent, mean cross entropy ``loss``, and the counts ``images`` and ``skipped``.
     """
-    found: list[Tensor] = []
-    skipped = torch.zeros(1, device=accelerator.device)
+    sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
     for images, labels, unread in loader:
         logits = predict(images).float()
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        rows = torch.stack([best[:, 0].float(), best.any(1).float(), losses], 1)
-        found.append(accelerator.gather_for_metrics(rows))
-        skipped += unread
-    table = torch.cat(found)
-    top1, top5, loss = table.double().mean(0).tolist()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        found = [len(labels), unread, hits[:, 0].sum(), hits.sum(), loss]
+        sums += torch.stack([torch.as_tensor(value, dtype=torch.float64, device=sums.device) for value in found])
+    images, skipped, first, among_five, loss = accelerator.reduce(sums, "sum").tolist()
     return {
-        "top1": 100 * top1,
-        "top5": 100 * top5,
-        "loss": loss,
-        "images": len(table),
-        "skipped": int(accelerator.reduce(skipped, "sum").item()),
+        "top1": 100 * first / images,
+        "top5": 100 * among_five / images,
+        "loss": loss / images,
+        "images": int(images),
+        "skipped": int(skipped),
     }

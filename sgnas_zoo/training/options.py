@@ -61,12 +61,16 @@ class RecipeCommand(click.Command):
                 raise click.UsageError("; ".join(mistake.rstrip(".") for mistake in mistakes) + ".", ctx)
         return super().parse_args(ctx, args)
 
+    def space(self, given: Mapping[str, Any], chosen: Mapping[str, Any]) -> Any:
+        """Name of the space whose YAML holds the defaults: on the command line, in ``--config``, or the default."""
+        return given.get("space") or chosen.get("space") or self._default("space")
+
     def _read_configs(self, ctx: click.Context, given: Mapping[str, Any], mistakes: list[str]) -> dict[str, Path]:
         """Set the default map; say which file each name in it comes from."""
         chosen: dict[str, Any] = {}
         if given.get("config"):
             chosen = _section(Path(given["config"]), self.section, True, mistakes)
-        space = given.get("space") or chosen.get("space") or self._default("space")
+        space = self.space(given, chosen)
         built_in: dict[str, Any] = {}
         if self.configs and isinstance(space, str) and (file := self.configs / f"{Path(space).name}.yaml").is_file():
             built_in = _section(file, self.section, False, mistakes)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import torch
+from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped, unused-ignore]
 from accelerate.utils import broadcast  # type: ignore[import-untyped, unused-ignore]
 from timm.optim import list_optimizers
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from sgnas_zoo.errors import ArtifactError, DataError, unknown_name
-from sgnas_zoo.hub.files import check_free, write_json
+from sgnas_zoo.hub.files import among_others, check_free, write_json
 from sgnas_zoo.hub.models import CONFIG, save_model
 from sgnas_zoo.training.data import (
     LabelledImages,
@@ -79,7 +81,10 @@ def measuring_loader(
     images: LabelledImages, network: nn.Module, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
     on_corrupt: OnCorrupt = "skip", workers: int = 0,
 ) -> Any:  # fmt: skip
-    """Loader of a split for ``evaluate``, prepared by accelerate, with the transform the network is measured under.
+    """Loader of a split for ``evaluate``, with the transform the network is measured under; each process has its share.
+
+    Every image is there once, on however many processes, if the accelerator has
+    ``DataLoaderConfiguration(even_batches=False)``.
 
     Raises:
         DataError: If classes do not match, or there are fewer images than processes.
@@ -88,7 +93,11 @@ def measuring_loader(
     if not images.record["streaming"]:
         check_processes(len(images.rows), batch_size, accelerator.num_processes)
     plain = _kind(images)(images, measuring_transform(network), 0, on_corrupt)
-    return accelerator.prepare(make_loader(plain, batch_size, shuffle=False, workers=workers))
+    if not images.record["streaming"]:
+        return accelerator.prepare(make_loader(plain, batch_size, shuffle=False, workers=workers))
+    share = _Share(plain, accelerator.process_index, accelerator.num_processes)
+    loader = make_loader(share, batch_size, shuffle=False, workers=workers)  # type: ignore[arg-type]
+    return prepare_data_loader(loader, accelerator.device, 1, 0, put_on_device=True, dispatch_batches=False)
 
 
 def moving_average(network: nn.Module, decay: float, accelerator: Accelerator) -> ModelEmaV3 | None:
@@ -122,8 +131,6 @@ def share_buffers(accelerator: Accelerator, *modules: nn.Module | None) -> None:
 def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[str, Any]) -> None:
     """Save a model and its metrics into the folder of its run, beside what is there.
 
-    ``config.json`` goes first and comes last: whenever it is there, all it speaks of is there and belongs together.
-
     Args:
         output: Folder of the run.
         network: A timm model.
@@ -133,16 +140,12 @@ def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[s
     Raises:
         ArtifactError: If it cannot be written.
     """
-    staging = output / ".model" / output.resolve().name  # the card's title is the folder's name
-    try:
-        save_model(network, staging, weights=weights, force=True)
-        write_json(staging / METRICS, dict(metrics))
-        (output / CONFIG).unlink(missing_ok=True)
-        for file in sorted(staging.iterdir(), key=lambda file: file.name == CONFIG):
-            os.replace(file, output / file.name)
-        shutil.rmtree(staging.parent)
-    except OSError as error:
-        raise ArtifactError(f"Cannot write to {output}: {error.strerror}; free space, then --resume auto.") from error
+    with among_others(output) as staging:
+        whole = save_model(network, staging / output.resolve().name, weights=weights)  # the name titles the card
+        write_json(whole / METRICS, dict(metrics))
+        for file in whole.iterdir():
+            file.rename(staging / file.name)
+        whole.rmdir()
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
@@ -162,3 +165,13 @@ def write_whole(path: Path, content: Mapping[str, Any]) -> None:
 
 def _kind(images: LabelledImages) -> Any:
     return TransformedStream if images.record["streaming"] else TransformedImages
+
+
+class _Share(IterableDataset[Any]):
+    """Every n-th item of a stream: accelerate would fill up the last batches with images that were there before."""
+
+    def __init__(self, stream: Iterable[Any], first: int, every: int) -> None:
+        self.stream, self.first, self.every = stream, first, every
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.stream), self.first, None, self.every)

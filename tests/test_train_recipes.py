@@ -1,0 +1,200 @@
+"""The two recipes that make supernets and generators, as real processes on tiny real files."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+import sgnas_zoo
+from sgnas_zoo.hub.supernets import load_supernet
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SMALL = ("--batch-size", "8", "--workers", "0", "--holdout", "0.25", "--eval-images", "8", "--seed", "3")
+TRAIN = ("train_supernet.py", "--space", "sgnas_micro", "--resolution", "16", *SMALL)
+
+
+def write_images(folder: Path, count: int = 48, classes: int = 3, corrupt: int | None = None) -> str:
+    """A parquet dataset whose classes are colours."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    labels = [i % classes for i in range(count)]
+    pixels = [rng.integers(0, 60, (16, 16, 3)) + 60 * (label == np.arange(3)) + 40 for label in labels]
+    images = [Image.fromarray(p.astype(np.uint8)) for p in pixels]
+    features = datasets.Features(
+        {"img": datasets.Image(), "label": datasets.ClassLabel(names=[f"c{i}" for i in range(classes)])}
+    )
+    rows = datasets.Dataset.from_dict({"img": images, "label": labels}, features=features)
+    if corrupt is not None:
+        raw = rows.cast_column("img", datasets.Image(decode=False))
+        broken = [{"bytes": b"no image", "path": None} if i == corrupt else r["img"] for i, r in enumerate(raw)]
+        rows = datasets.Dataset.from_dict({"img": broken, "label": labels}, features=features)
+    rows.to_parquet(str(folder / "train-00000-of-00001.parquet"))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data") / "colours")
+
+
+def start(*arguments, python=(), **kwargs):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, *python, str(RECIPES / arguments[0]), *map(str, arguments[1:])]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **kwargs
+    )
+
+
+def run(*arguments, code=0, python=()):
+    process = start(*arguments, python=python)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == code, err
+    return out + err
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def equal(first: Path, second: Path) -> bool:
+    one, other = weights(first), weights(second)
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def supernet(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "supernet"
+    run(*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(images, supernet, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "generator"
+    run("train_generator.py", "--supernet", supernet, "--dataset", images, "--output", folder, "--epochs", 2,
+        "--batch-size", 4, "--workers", 0)  # fmt: skip
+    return folder
+
+
+def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, generator):
+    trained = load_supernet(supernet)
+    assert trained.classes == ("c0", "c1", "c2")
+    assert trained.resolution == 16
+    assert trained.dataset["source"] == "colours"
+    assert trained.dataset["holdout"] == 0.25
+    assert len(trained.calibration) == 36
+    assert "/" not in json.dumps([dict(trained.dataset), dict(trained.training)])  # no path of this machine
+    for name in ("curves.png", "settings.yaml", "README.md", "calibration.safetensors"):
+        assert (supernet / name).is_file()
+    with pytest.warns(UserWarning, match="trained on colours at 16 px with 3 classes"):
+        model = sgnas_zoo.create_model(flops=4e6, pretrained=True, supernet=supernet, generator=generator)
+    assert model.num_classes == 3
+    assert model.sgnas["macs"] <= 4e6
+    assert model.sgnas["weights"] == "inherited"
+    x = torch.randn(2, 3, 16, 16)
+    expected = trained.inherit(trained.supernet.space.parse(model.sgnas["arch"]))
+    assert torch.equal(model.eval()(x), expected(x))
+    with pytest.warns(UserWarning, match="trained on colours"):
+        other = sgnas_zoo.create_model("sgnas", arch="-".join(["35"] * 8), pretrained=True, supernet=supernet)
+    assert not torch.equal(model(x), other.eval()(x))
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_step_resumes_to_the_same_weights(images, supernet, tmp_path):
+    folder = tmp_path / "killed"
+    arguments = (*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2, "--checkpoint-minutes", 0.001)
+    for _ in range(2):
+        process = start(*arguments, "--resume", "auto")
+        before = len(list(folder.glob("checkpoints/step-*")))
+        deadline = time.monotonic() + 300
+        while len(list(folder.glob("checkpoints/step-*"))) <= before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (folder / "config.json").exists()
+    run(*arguments, "--resume", "auto")
+    assert equal(folder, supernet)
+    other = tmp_path / "other"
+    run(*TRAIN, "--dataset", images, "--output", other, "--epochs", 2, "--seed", 4)
+    assert not equal(other, supernet)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_well(images, supernet, tmp_path):
+    folder = tmp_path / "stopped"
+    arguments = (*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2, "--resume", "auto")
+    process = start(*arguments)
+    deadline = time.monotonic() + 300
+    while not (folder / "settings.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert "Stopped by SIGTERM at step" in err
+    assert "--resume auto" in err
+    run(*arguments)
+    assert equal(folder, supernet)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_supernet_and_one_generator(images, tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    folder = tmp_path / "supernet"
+    said = run(*TRAIN, "--dataset", images, "--output", folder, "--epochs", 1, "--paths", 2, python=torchrun)
+    assert said.count(f"Supernet: {folder}") == 1
+    assert load_supernet(folder).training["processes"] == 2
+    said = run("train_generator.py", "--supernet", folder, "--dataset", images, "--output", tmp_path / "generator",
+               "--epochs", 1, "--batch-size", 4, "--workers", 0, python=torchrun)  # fmt: skip
+    assert said.count("Generator:") == 1
+
+
+def refusal(name, *arguments) -> str:
+    """The one line with which a recipe refuses; in this process, which is faster."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), RECIPES / name)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    result = CliRunner().invoke(recipe.main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    said = result.stderr.strip().splitlines()[-1]
+    assert said.startswith("Error: ")
+    return said
+
+
+def test_bad_input_is_refused_in_one_line(images, supernet, tmp_path):
+    out = ("--output", tmp_path / "out")
+    assert "does not exist" in refusal(*TRAIN, "--dataset", tmp_path / "none", *out)
+    assert "7 is not in the range" in refusal(*TRAIN, "--dataset", images, *out, "--resolution", 7)
+    assert "0 is not in the range" in refusal(*TRAIN, "--dataset", images, *out, "--epochs", 0)
+    assert "use a batch size of at most 36" in refusal(*TRAIN, "--dataset", images, *out, "--batch-size", 64)
+    assert "already holds" in refusal(*TRAIN, "--dataset", images, "--output", supernet)
+    said = refusal(*TRAIN, "--dataset", images, "--output", supernet, "--resume", "auto", "--lr", 0.3)
+    assert "lr: " in said
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_a_generator_refuses_what_does_not_belong_to_its_supernet(images, supernet, tmp_path):
+    make = ("train_generator.py", "--output", tmp_path / "out", "--workers", 0)
+    two = write_images(tmp_path / "two", classes=2)
+    assert "2 classes, the supernet 3" in refusal(*make, "--supernet", supernet, "--dataset", two)
+    assert "stay between" in refusal(*make, "--supernet", supernet, "--dataset", images, "--high", "400M")
+    assert "repo id" in refusal(*make, "--supernet", tmp_path / "none", "--dataset", images)
+
+
+def test_unreadable_images_are_skipped_and_counted_or_named(tmp_path):
+    data = write_images(tmp_path / "broken", corrupt=2)
+    arguments = (*TRAIN, "--dataset", data, "--epochs", 1)
+    run(*arguments, "--output", tmp_path / "run", "--holdout", 0)
+    assert load_supernet(tmp_path / "run").training["final"]["skipped"] == 1
+    assert "row 2" in refusal(*arguments, "--output", tmp_path / "other", "--on-corrupt", "fail", "--holdout", 0)
