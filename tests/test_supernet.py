@@ -824,7 +824,7 @@ def test_two_processes_average_their_statistics(toy):
     assert len(floating) > 50
     for name in floating:
         assert far(results[0]["state"][name], (own[0][name] + own[1][name]) / 2) < 1e-6
-        assert far(own[1][name], dict(nets[1].named_buffers())[name]) < 1e-4
+        assert far(own[1][name], dict(nets[1].named_buffers())[name]) < 1e-3
     assert any(far(own[0][name], own[1][name]) > 1e-2 for name in floating)
 
 

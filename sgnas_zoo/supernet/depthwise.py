@@ -12,17 +12,19 @@ TILE = 3
 """Widest kernel whose weight gradient oneDNN computes with its depthwise routine; wider ones fall to a dense one."""
 
 
-def depthwise_conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None = None) -> Tensor:
     """Convolve every channel with a kernel of its own, "same" padding.
 
     Args:
         x: (N, C, H, W).
         weight: (C, 1, k, k), k odd.
         stride: Stride.
+        bias: (C,), or none.
     """
-    if x.device.type == "cpu" and weight.shape[-1] > TILE and weight.requires_grad and torch.is_grad_enabled():
+    learns = weight.requires_grad and torch.is_grad_enabled()
+    if x.device.type == "cpu" and weight.shape[-1] > TILE and learns and bias is None:
         return _TiledDepthwise.apply(x, weight, stride)  # type: ignore[no-any-return]
-    return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=len(weight))
+    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight))
 
 
 class _TiledDepthwise(torch.autograd.Function):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -134,9 +136,9 @@ class UnifiedLayer(nn.Module):
         norm = self.point_wise.bn
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        wide = F.conv2d(x, self.point_wise.conv.weight[index])
         mean, var = norm.running_mean[index], norm.running_var[index]
-        wide = _norm(wide, norm, mean, var, norm.weight[index], norm.bias[index])
+        affine = _Affine(mean, var, norm.weight[index], norm.bias[index], norm)
+        wide = affine.after(F.conv2d, x, self.point_wise.conv.weight[index])
         if norm.training:
             norm.running_mean.index_copy_(0, index, mean)
             norm.running_var.index_copy_(0, index, var)
@@ -147,11 +149,12 @@ class UnifiedLayer(nn.Module):
         """Depthwise convolutions of one kernel on the channels of some slots, as one."""
         parts = [self.candidate(slot, choice) for slot in slots]
         norms = [part.bn for part in parts]
-        x = depthwise_conv(x, torch.cat([part.conv.weight for part in parts]), self.stride)
         means = [n.running_mean for n in norms if n.running_mean is not None]
         variances = [n.running_var for n in norms if n.running_var is not None]
         mean, var = torch.cat(means), torch.cat(variances)
-        x = _norm(x, norms[0], mean, var, torch.cat([n.weight for n in norms]), torch.cat([n.bias for n in norms]))
+        affine = _Affine(mean, var, torch.cat([n.weight for n in norms]), torch.cat([n.bias for n in norms]), norms[0])
+        convolve = partial(depthwise_conv, stride=self.stride)
+        x = affine.after(convolve, x, torch.cat([part.conv.weight for part in parts]))
         if norms[0].training:
             torch._foreach_copy_(means + variances, torch.cat([mean, var]).tensor_split(2 * len(slots)))
         out: Tensor = self.act(x)
@@ -173,10 +176,23 @@ def convolution(in_chs: int, out_chs: int, kernel: int = 1, stride: int = 1, gro
     return conv
 
 
-def _norm(x: Tensor, like: nn.BatchNorm2d, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Batch norm with statistics and weights put together from several; the statistics are updated in place."""
-    assert like.momentum is not None, "calibrate what was inherited, not the supernet"
-    return F.batch_norm(x, mean, var, weight, bias, like.training, like.momentum, like.eps)
+class _Affine(NamedTuple):
+    """A batch norm put together from parts of one or several: statistics, weights, and one that it behaves like."""
+
+    mean: Tensor
+    var: Tensor
+    weight: Tensor
+    bias: Tensor
+    like: nn.BatchNorm2d
+
+    def after(self, convolve: Callable[..., Tensor], x: Tensor, kernels: Tensor) -> Tensor:
+        """Convolve, then normalise. In training the statistics are updated in place; in evaluation it is one step."""
+        if self.like.training:
+            assert self.like.momentum is not None, "calibrate what was inherited, not the supernet"
+            x = convolve(x, kernels)
+            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, True, self.like.momentum, self.like.eps)
+        scale = self.weight * torch.rsqrt(self.var + self.like.eps)
+        return convolve(x, kernels * scale[:, None, None, None], bias=self.bias - self.mean * scale)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:
