@@ -25,11 +25,11 @@ import sgnas_zoo
 from sgnas_zoo.cli import Count
 from sgnas_zoo.hub.artifacts import WEIGHTS
 from sgnas_zoo.hub.files import sha256
-from sgnas_zoo.training.data import load_images
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, make_network, saved_record, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import EVAL_BATCH, measuring_loader, write_whole
+from sgnas_zoo.training.sources import load_images
 
 LOCAL = "local-dir:"
 

@@ -30,7 +30,6 @@ from sgnas_zoo.cli import Count
 from sgnas_zoo.errors import DataError
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
-from sgnas_zoo.training.data import LabelledImages, load_images, train_transform
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, saved_record, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
@@ -44,6 +43,8 @@ from sgnas_zoo.training.runs import (
     share_buffers,
     training_loader,
 )
+from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.transforms import train_transform
 
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
 """Settings that a resumed run may change: they do not change what is trained."""

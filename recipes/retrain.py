@@ -29,7 +29,6 @@ from sgnas_zoo.cli import Count
 from sgnas_zoo.errors import DataError
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
-from sgnas_zoo.training.data import LabelledImages, load_images, train_transform
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import (
     OTHERS_WEIGHTS,
@@ -51,6 +50,8 @@ from sgnas_zoo.training.runs import (
     share_buffers,
     training_loader,
 )
+from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.transforms import train_transform
 
 PAPER_FLOPS = 350e6
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")

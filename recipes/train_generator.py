@@ -43,10 +43,12 @@ from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
-from sgnas_zoo.training.data import check_classes, load_images, train_transform
+from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_gradients
 from sgnas_zoo.training.runs import check_output, training_loader
+from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.transforms import train_transform
 
 SPAN = 180
 """Millions between the paper's lowest and highest target: the unit of its constraint loss, as a share of the range."""

@@ -37,18 +37,13 @@ from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
-from sgnas_zoo.training.data import (
-    TransformedImages,
-    TransformedStream,
-    eval_transform,
-    load_images,
-    make_loader,
-    train_transform,
-)
+from sgnas_zoo.training.data import TransformedImages, TransformedStream, make_loader
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
 from sgnas_zoo.training.runs import check_output, training_loader
+from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.transforms import eval_transform, train_transform
 
 CALIBRATION_IMAGES = 512
 PREPROCESSING = {

@@ -25,19 +25,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.training import data
+from sgnas_zoo.training import data, sources
 from sgnas_zoo.training.data import (
-    LabelledImages,
     TransformedImages,
     TransformedStream,
     check_classes,
     check_processes,
     collate,
-    eval_transform,
-    load_images,
     make_loader,
-    train_transform,
 )
+from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.transforms import eval_transform, train_transform
 
 CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 HALF = (0.5, 0.5, 0.5)
@@ -319,9 +317,9 @@ def test_any_holdout_is_stratified(labels, holdout, seed):
     wanted = round(holdout * len(labels))
     if not 0 < wanted < len(labels):
         with pytest.raises(DataError):
-            data._cut(labels, holdout, True, seed)
+            sources._cut(labels, holdout, True, seed)
         return
-    held, kept = (data._cut(labels, holdout, side, seed) for side in (True, False))
+    held, kept = (sources._cut(labels, holdout, side, seed) for side in (True, False))
     assert sorted([*held, *kept]) == list(range(len(labels)))
     assert len(held) == wanted
     shares = Counter(np.array(labels)[held].tolist())

@@ -22,8 +22,8 @@ from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet, save_superne
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import UnifiedSupernet, calibrate_bn, inherited_state
 from sgnas_zoo.training.calibration import calibration_images
-from sgnas_zoo.training.data import LabelledImages
 from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.sources import LabelledImages
 
 MICRO = SPACES["sgnas_micro"]
 ARCH = "3507-57-333-7-5-337-53-7777"

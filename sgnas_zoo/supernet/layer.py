@@ -111,12 +111,9 @@ class UnifiedLayer(nn.Module):
         for active, slots in groups.items():
             if active:
                 wide = self._expand(x, slots)
-                mixed = [
-                    self._convolve(wide, slots, choice)
-                    * probs[slots, choice].repeat_interleave(self.chs)[:, None, None]
-                    for choice in active
-                ]
-                parts.append(self._project(_total(mixed), slots))
+                for choice in active:  # the weight of a choice goes into its projection: that saves whole passes
+                    part = self._convolve(wide, slots, choice)
+                    parts.append(self._project(part, slots, probs[slots, choice].repeat_interleave(self.chs)))
         skipped = int(shares[:, len(self.kernels) :].sum().round())
         return self._close(x, parts, min(skipped, self.slots - 1))
 
@@ -160,8 +157,10 @@ class UnifiedLayer(nn.Module):
         out: Tensor = self.act(x)
         return out
 
-    def _project(self, x: Tensor, slots: Sequence[int]) -> Tensor:
-        return F.conv2d(x, self.point_wise_1.conv.weight[:, self.channels(slots, x.device)])
+    def _project(self, x: Tensor, slots: Sequence[int], shares: Tensor | None = None) -> Tensor:
+        """Project the channels of some slots, each weighted with its share if given."""
+        weight = self.point_wise_1.conv.weight[:, self.channels(slots, x.device)]
+        return F.conv2d(x, weight if shares is None else weight * shares[:, None, None])
 
     def _close(self, x: Tensor, parts: Sequence[Tensor], skipped: int) -> Tensor:
         """Add up the projected parts, normalise for the number of skips, add the input."""

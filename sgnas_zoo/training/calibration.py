@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.training.data import LabelledImages, TransformedImages, TransformedStream
+from sgnas_zoo.training.data import TransformedImages, TransformedStream
+from sgnas_zoo.training.sources import LabelledImages
 
 
 def calibration_images(images: LabelledImages, count: int, side: int, seed: int = 0) -> Tensor:

@@ -18,7 +18,7 @@ from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.models import CONFIG
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.training.data import Transform
+from sgnas_zoo.training.transforms import Transform
 from sgnas_zoo.zoo import zoo_entries
 
 OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")

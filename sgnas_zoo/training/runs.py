@@ -23,9 +23,7 @@ from sgnas_zoo.errors import ArtifactError, DataError, unknown_name
 from sgnas_zoo.hub.files import among_others, check_free, write_json
 from sgnas_zoo.hub.models import CONFIG, save_model
 from sgnas_zoo.training.data import (
-    LabelledImages,
     OnCorrupt,
-    Transform,
     TransformedImages,
     TransformedStream,
     check_classes,
@@ -33,6 +31,8 @@ from sgnas_zoo.training.data import (
     make_loader,
 )
 from sgnas_zoo.training.networks import measuring_transform
+from sgnas_zoo.training.sources import LabelledImages
+from sgnas_zoo.training.transforms import Transform
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
