@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,11 +139,13 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the model as a folder that timm loads.")
+@click.option("--pretrained", is_flag=True, help="Give it the weights that the space's supernet holds for it.")
+@click.option("--supernet", help="Folder or Hub repo of that supernet; by default the embedded one.")
 @click.option("--force", is_flag=True, help="Replace the output folder.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, force: bool, seed: int,
-             as_json: bool, **options: Any) -> None:  # fmt: skip
+def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, pretrained: bool,
+             supernet: str | None, force: bool, seed: int, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Generate architectures for budgets; with --output, write the model."""
     if not flops and not params:
         raise click.UsageError("State a budget: --flops 350M, --params 5M, or both.")
@@ -153,14 +156,21 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path |
 
     if output is not None:
         check_free(output, force)
-    results = factory.generate(flops=flops or None, params=params or None, **options)
-    if output is not None:
-        _write(results[0], output, force, seed)
-    if as_json:
-        click.echo(json.dumps([result.record() for result in results], indent=2))
+    if pretrained or supernet:
+        if output is None:
+            raise click.UsageError("--pretrained is about the model; add --output FOLDER.")
+        budgets = {"flops": flops[0] if flops else None, "params": params[0] if params else None}
+        records = [_write_inherited(output, force, supernet=supernet, **budgets, **options)]
     else:
-        for result in results:
-            click.echo(_line(result))
+        results = factory.generate(flops=flops or None, params=params or None, **options)
+        if output is not None:
+            _write(results[0], output, force, seed)
+        records = [result.record() for result in results]
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    else:
+        for record in records:
+            click.echo(_line(record))
 
 
 @main.command()
@@ -190,9 +200,29 @@ def _write(result: Generated, output: Path, force: bool, seed: int) -> None:
     )  # fmt: skip
 
 
-def _line(result: Generated) -> str:
-    asked = ", ".join(f"{name} <= {limit / 1e6:g}M" for name, limit in result.requested.items())
-    return f"{asked}: {result.macs / 1e6:.2f}M MACs, {result.params / 1e6:.3f}M params, {result.space} {result.arch}"
+def _write_inherited(output: Path, force: bool, **options: Any) -> dict[str, Any]:
+    """Write a model with inherited weights; return its record."""
+    from sgnas_zoo.factory import create_model
+    from sgnas_zoo.hub.models import save_model
+
+    with warnings.catch_warnings(record=True) as caveats:
+        warnings.simplefilter("always")
+        model = create_model(pretrained=True, **{name: value for name, value in options.items() if value is not None})
+    save_model(model, output, force=force)
+    for caveat in caveats:
+        click.echo(str(caveat.message), err=True)
+    click.echo(
+        f"Wrote {output}, with inherited weights. Load it after `import sgnas_zoo` with "
+        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
+    )  # fmt: skip
+    record: dict[str, Any] = model.sgnas  # type: ignore[assignment]
+    return record
+
+
+def _line(record: dict[str, Any]) -> str:
+    asked = ", ".join(f"{name} <= {limit / 1e6:g}M" for name, limit in record["requested"].items())
+    counted = f"{record['macs'] / 1e6:.2f}M MACs, {record['params'] / 1e6:.3f}M params"
+    return f"{asked}: {counted}, {record['space']} {record['arch']}"
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class CheckpointError(ZooError, RuntimeError):
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a name that is not registered, with near matches or all names."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(names) or 'none yet'}."
     return UnknownNameError(f"Unknown {kind} {str(name)!r}: {hint}")

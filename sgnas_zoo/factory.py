@@ -219,8 +219,9 @@ def build_inherited(
     resolution = kwargs.pop("resolution", None)
     kwargs = {**kwargs, "num_classes": kwargs.get("num_classes", trained.supernet.num_classes)}
     picked = pick(family, arch, own.name, budgets, generator, **_changes("search", resolution, kwargs))
-    overlay = kwargs.get("pretrained_cfg_overlay") or {}
-    kwargs["pretrained_cfg_overlay"] = trained.pretrained_cfg(picked.arch) | overlay
+    state = trained.inherit(picked.arch).state_dict()
+    overlay = trained.pretrained_cfg() | {"state_dict": state} | (kwargs.get("pretrained_cfg_overlay") or {})
+    kwargs["pretrained_cfg_overlay"] = overlay
     model = build_model(family, picked.arch, "search", True, **kwargs)
     model.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr]
     made = {} if picked.result is None else picked.result.record()

@@ -11,8 +11,12 @@ from click.testing import CliRunner
 from sgnas_zoo import __version__
 from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.hub.generators import save_generator
+from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.supernet import UnifiedSupernet
 from sgnas_zoo.zoo import zoo_entries
 
 
@@ -215,3 +219,39 @@ def test_help_and_version():
     done = subprocess.run([sys.executable, "-m", "sgnas_zoo.cli", "--help"], capture_output=True, text=True, check=True)
     assert all(command in done.stdout for command in ("list", "info", "generate", "convert"))
     assert done.stderr == ""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Folders of a supernet of three classes and of a generator, both with random weights."""
+    torch.manual_seed(0)
+    space = SPACES["sgnas_micro"]
+    look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
+    net = UnifiedSupernet(space, 3)
+    conditions = native_conditions(space, form="search", num_classes=3)
+    generator = ArchGenerator(space.parse("-".join(["35"] * 8)), "macs", conditions, (2e6, 8e6), width=8)
+    for name in ("supernet", "generator"):
+        (tmp_path / name).mkdir()
+    save_supernet(TrainedSupernet(net, 32, ("a", "b", "c"), look, record, {}, images), tmp_path / "supernet")
+    save_generator(generator, tmp_path / "generator")
+    return tmp_path
+
+
+def test_generate_writes_inherited_weights(tiny):
+    made = ("--supernet", tiny / "supernet", "--generator", tiny / "generator", "--output", tiny / "model")
+    out, err = good("generate", "--flops", "4M", *made, "--json")
+    (record,) = json.loads(out)
+    assert record["weights"] == "inherited"
+    assert record["macs"] <= 4e6
+    assert "trained on noise at 32 px with 3 classes" in err
+    assert "inherited weights" in err
+    assert "inherited from a supernet" in (tiny / "model" / "README.md").read_text()
+    model = timm.create_model(f"local-dir:{tiny / 'model'}", pretrained=True)
+    assert count_macs(model, 32) == record["macs"]
+    assert model.num_classes == 3
+
+
+def test_weights_need_a_folder_to_go_to(tiny):
+    assert "add --output FOLDER" in refused("generate", "--flops", "4M", "--supernet", tiny / "supernet")

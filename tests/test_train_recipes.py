@@ -16,9 +16,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import sgnas_zoo
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.training.data import TransformedImages
+from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.transforms import eval_transform
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = ("--batch-size", "8", "--workers", "0", "--holdout", "0.25", "--eval-images", "8", "--seed", "3")
@@ -160,16 +164,45 @@ def test_two_processes_train_one_supernet_and_one_generator(images, tmp_path):
     assert said.count("Generator:") == 1
 
 
-def refusal(name, *arguments) -> str:
-    """The one line with which a recipe refuses; in this process, which is faster."""
+def invoke(name, *arguments):
+    """Run a recipe in this process, which is faster."""
     spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), RECIPES / name)
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
-    result = CliRunner().invoke(recipe.main, [str(argument) for argument in arguments])
+    return CliRunner().invoke(recipe.main, [str(argument) for argument in arguments])
+
+
+def refusal(name, *arguments) -> str:
+    """The one line with which a recipe refuses."""
+    result = invoke(name, *arguments)
     assert result.exit_code == 2, result.output
     said = result.stderr.strip().splitlines()[-1]
     assert said.startswith("Error: ")
     return said
+
+
+def test_evidence_is_measured_on_a_supernet_and_its_generator(images, supernet, generator, tmp_path):
+    made = ("--supernet", supernet, "--generator", generator, "--dataset", images, "--split", "train", "--workers", 0)
+    result = invoke("measure_supernet.py", *made, "--budgets", 3, "--randoms", 2, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    rows = evidence["budgets"]
+    assert evidence["over_budget"] == 0
+    assert all(0.99 * row["requested"] <= row["achieved"] <= row["requested"] for row in rows)
+    lead = [row["top1"] - sum(row["random_top1"]) / 2 for row in rows]
+    assert evidence["lead_over_random"] == pytest.approx(sum(lead) / 3)
+    model = load_supernet(supernet).inherit(sgnas_zoo.SPACES["sgnas_micro"].parse(rows[1]["arch"]))
+    hits = [int(model(x[None]).argmax()) == y for x, y in look_at(images)]
+    assert rows[1]["top1"] == pytest.approx(100 * sum(hits) / 48)
+    for name in ("budgets.png", "front.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def look_at(images):
+    """Every image as the supernet sees it, with its label."""
+    transform = eval_transform(16, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
+    data = TransformedImages(load_images(images), transform)
+    return [data[i] for i in range(len(data))]
 
 
 def test_bad_input_is_refused_in_one_line(images, supernet, tmp_path):

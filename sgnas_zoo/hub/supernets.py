@@ -79,17 +79,17 @@ class TrainedSupernet:
         Raises:
             ArchError: If the architecture is of another space.
         """
+        kwargs = {"pretrained_cfg_overlay": self.pretrained_cfg(), **kwargs}
         return calibrate_bn(inherit_model(self.supernet, arch, **kwargs), self.calibration_batches())
 
-    def pretrained_cfg(self, arch: Arch) -> dict[str, Any]:
-        """Entries of timm's pretrained config for an architecture, its calibrated weights among them."""
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Entries of timm's pretrained config that say what its networks see and answer."""
         return {
             **self.preprocessing,
-            "state_dict": self.inherit(arch).state_dict(),
             "num_classes": self.supernet.num_classes,
             "label_names": list(self.classes),
             "input_size": (self.supernet.in_chans, self.resolution, self.resolution),
-            "pool_size": (-(-self.resolution // arch.space.reduction),) * 2,
+            "pool_size": (-(-self.resolution // self.supernet.space.reduction),) * 2,
         }
 
     def origin(self) -> dict[str, Any]:
@@ -100,10 +100,11 @@ class TrainedSupernet:
     def caveat(self) -> str:
         """One line that says what the weights were trained on, where that is not what the space was made for."""
         space = self.supernet.space
+        native = "ImageNet" if space.num_classes == 1000 else f"what {space.name} is made for"
         return (
             f"These weights were trained on {self.dataset['source']} at {self.resolution} px with "
-            f"{self.supernet.num_classes} classes, not on ImageNet at {space.resolution} px with {space.num_classes}; "
-            "give them images of that kind, or fine-tune them (recipes/finetune.py)."
+            f"{self.supernet.num_classes} classes, not on {native} ({space.resolution} px, {space.num_classes} classes)"
+            ": give the network images of that kind, or fine-tune it (recipes/finetune.py)."
         )
 
     def calibration_batches(self) -> Iterator[Tensor]:

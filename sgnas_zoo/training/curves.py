@@ -1,4 +1,4 @@
-"""Learning curves beside the checkpoints."""
+"""Learning curves beside the checkpoints, and plots of what was measured."""
 
 from __future__ import annotations
 
@@ -32,4 +32,26 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path, x: str = "ep
         axes.grid(alpha=0.3)
         axes.set_xlabel(x)
         axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def plot_points(
+    path: Path, x: str, y: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+) -> None:  # fmt: skip
+    """Draw named series of points.
+
+    Args:
+        path: PNG to write.
+        x: What runs along the horizontal axis, with its unit.
+        y: The same for the vertical one.
+        series: Horizontal and vertical values by name.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (horizontal, vertical) in series.items():
+        axes.plot(horizontal, vertical, "o", alpha=0.8, label=name)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

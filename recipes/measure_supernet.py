@@ -1,0 +1,142 @@
+"""Measure a supernet and its generator: the evidence on their cards.
+
+    accelerate launch recipes/measure_supernet.py --supernet runs/supernet --generator runs/generator --dataset DATA \\
+        --output runs/evidence
+
+What: over the generator's range, (a) requested against achieved cost, (b) top-1 of generated networks with inherited
+    weights against random ones of the same budget, and the front they make; (c) with --trained FOLDER (repeat it), the
+    rank correlation of inherited top-1 with that of networks that retrain.py trained from scratch. Accuracy is measured
+    as evaluate.py does.
+DATA: the dataset of the supernet; figures are of its test split.
+Output: evidence.json, budgets.png and front.png in the output folder.
+Hardware: two CPU cores, about an hour for 12 budgets of sgnas_micro on CIFAR-10. Expected: not yet run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from scipy.stats import kendalltau
+from tqdm import tqdm
+
+from sgnas_zoo.costs import COSTS, CostTable, native_conditions
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.generators import load_generator
+from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.decode import Bound, decode
+from sgnas_zoo.search.propose import propose
+from sgnas_zoo.search.relaxation import log_probs
+from sgnas_zoo.spaces import Arch
+from sgnas_zoo.training.curves import plot_points
+from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.networks import set_input
+from sgnas_zoo.training.options import RecipeCommand, resolved
+from sgnas_zoo.training.runs import METRICS, measuring_loader, write_whole
+from sgnas_zoo.training.sources import load_images
+
+
+@click.command("measure_supernet", cls=RecipeCommand)
+@click.option("--supernet", required=True, help="Folder or Hub repo.")
+@click.option("--generator", required=True, help="Folder or Hub repo.")
+@click.option("--dataset", required=True, help="Hub id or folder.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of figures and plots.")
+@click.option("--trained", type=click.Path(path_type=Path), multiple=True, help="Folder that retrain.py filled.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--budgets", type=click.IntRange(min=2), default=12, show_default=True, help="Budgets over the range.")
+@click.option("--randoms", type=click.IntRange(min=0), default=4, show_default=True, help="Random networks a budget.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many images; for quick runs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the random networks and the limit.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
+@click.pass_context
+def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output: Path, trained: Sequence[Path],
+         split: str, budgets: int, randoms: int, limit: int | None, seed: int, workers: int) -> None:  # fmt: skip
+    """Measure a supernet and its generator."""
+    started = time.monotonic()
+    weights, makes = load_supernet(supernet), load_generator(generator)
+    space = weights.supernet.space
+    if makes.space != space:
+        raise ArtifactError(f"The generator is of {makes.space.name}, the supernet of {space.name}; name a pair.")
+    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False))
+    images = load_images(dataset, split, limit=limit, seed=seed)
+    table = COSTS["macs"].table(
+        space, native_conditions(space, form="search", num_classes=weights.supernet.num_classes)
+    )
+    limits = np.linspace(*makes.cost_range, budgets).tolist()
+    generated = [answer.arch for answer in propose(makes, {table: limits})]
+    retrained = [read_retrained(folder, space.name) for folder in trained]
+    drawn = [arch for most in limits for arch in random_archs(table, most, randoms, seed)]
+    weights.supernet.to(accelerator.device)
+
+    measured: dict[Arch, float] = {}
+    every = [*generated, *drawn, *(space.parse(record["arch"]) for record in retrained)]
+    for arch in tqdm(dict.fromkeys(every), disable=not accelerator.is_main_process, mininterval=5):
+        network = weights.inherit(arch).to(accelerator.device)
+        set_input(network)
+        loader = measuring_loader(images, network, accelerator, workers=workers)
+        measured[arch] = evaluate(network.eval(), loader, accelerator)["top1"]
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+
+    rows = [
+        {
+            "requested": round(most), "achieved": round(table.measure(arch)), "arch": str(arch), "top1": measured[arch],
+            "random_top1": [measured[other] for other in drawn[i * randoms : (i + 1) * randoms]],
+        }
+        for i, (most, arch) in enumerate(zip(limits, generated, strict=True))
+    ]  # fmt: skip
+    lead = [row["top1"] - float(np.mean(row["random_top1"])) for row in rows] if randoms else []
+    pairs = [(measured[space.parse(record["arch"])], record["top1"]) for record in retrained]
+    evidence: dict[str, Any] = {
+        "budgets": rows,
+        "over_budget": sum(row["achieved"] > row["requested"] for row in rows),
+        "lead_over_random": float(np.mean(lead)) if lead else None,
+        "retrained": [{**record, "inherited_top1": pair[0]} for record, pair in zip(retrained, pairs, strict=True)],
+        "kendall_tau": float(kendalltau(*zip(*pairs, strict=True)).statistic) if len(pairs) > 1 else None,
+        "dataset": dict(images.record),
+        "settings": {**resolved(ctx), "output": None},
+        "hours": round((time.monotonic() - started) / 3600, 2),
+    }
+    write_whole(output / "evidence.json", evidence)
+    millions = [row["requested"] / 1e6 for row in rows]
+    plot_points(
+        output / "budgets.png", "requested, M MACs", "achieved, M MACs",
+        {"generated": (millions, [row["achieved"] / 1e6 for row in rows]), "the budget": (millions, millions)},
+    )  # fmt: skip
+    plot_points(
+        output / "front.png", "M MACs", "top-1 with inherited weights, %",
+        {
+            "random": ([table.measure(arch) / 1e6 for arch in drawn], [measured[arch] for arch in drawn]),
+            "generated": ([table.measure(arch) / 1e6 for arch in generated], [measured[arch] for arch in generated]),
+        },
+    )  # fmt: skip
+    click.echo(f"Evidence: {output}, lead over random {evidence['lead_over_random']}", err=True)
+
+
+def random_archs(table: CostTable, most: float, count: int, seed: int) -> list[Arch]:
+    """Random architectures that spend a budget as generated ones do: random logits, decoded under it."""
+    noise = torch.Generator().manual_seed(seed * 1_000_003 + round(most))
+    scores = log_probs(table.space, torch.randn(count, *table.space.shape, generator=noise)).double().numpy()
+    return [answer.arch for answer in decode(scores, [Bound(table, most)])] if count else []
+
+
+def read_retrained(folder: Path, space: str) -> dict[str, Any]:
+    """Architecture and top-1 of a network that retrain.py trained."""
+    config, metrics = read_config(folder / "config.json"), read_config(folder / METRICS)
+    arguments = config.get("model_args", {})
+    if arguments.get("space") != space:
+        raise ArtifactError(f"{folder} holds a network of {arguments.get('space')}, not {space}; name others.")
+    return {"arch": arguments["arch"], "top1": metrics["top1"], "epochs": metrics.get("epochs")}
+
+
+if __name__ == "__main__":
+    main()
