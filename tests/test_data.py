@@ -222,6 +222,13 @@ def test_a_file_and_an_empty_folder(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets, "load_dataset", raising(AssertionError("tried all the same")))
+    with pytest.raises(DataError, match=r"^Cannot reach the Hub for nobody/nothing, "):
+        load_images("nobody/nothing")
+
+
 def test_offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -245,6 +252,7 @@ def test_offline(monkeypatch):
 )
 @pytest.mark.parametrize("streaming", [False, True])
 def test_what_the_hub_answers(monkeypatch, error, message, streaming):
+    monkeypatch.setattr(sources, "_knock", lambda source: None)
     monkeypatch.setattr(datasets, "load_dataset", raising(error))
     with pytest.raises(DataError, match=message) as caught:
         load_images("a/b", streaming=streaming)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import datasets  # type: ignore[import-untyped]
 import numpy as np
 from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
+from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sgnas_zoo.errors import DataError
@@ -24,6 +25,9 @@ TEST_SPLITS = ("test", "validation", "val", "valid")
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 """Columns taken as labels where no column is declared as classes."""
+
+SECONDS = 10
+"""How long the Hub may take to answer at all."""
 
 NETWORK_MODULES = ("httpx", "httpx2", "requests", "urllib3")
 """Where the exceptions come from that mean: the Hub did not answer."""
@@ -119,7 +123,16 @@ def _open(source: str, streaming: bool) -> Mapping[str, Any]:
     if not sys.stderr.isatty() and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
     with _explained(source):
+        if not is_folder:
+            _knock(source)
         return dict(datasets.load_dataset(str(path) if is_folder else source, streaming=streaming))
+
+
+def _knock(source: str) -> None:
+    """Ask the Hub once, unless the dataset is in the cache: ``datasets`` would retry for half a minute."""
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / source.replace("/", "___")
+    if not cached.is_dir():
+        get_session().head(f"{constants.ENDPOINT}/api/datasets/{source}", timeout=SECONDS)
 
 
 @contextmanager
