@@ -18,7 +18,6 @@ from pathlib import Path
 
 import click
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from sgnas_zoo.costs import COSTS, native_conditions
@@ -30,6 +29,7 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.runs import make_accelerator
 
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
 PRIOR_MACS = 360e6
@@ -47,7 +47,7 @@ PRIOR_MACS = 360e6
 def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: int, constraint_weight: float,
          seed: int) -> None:  # fmt: skip
     """Distil the published generator's answers into a new generator."""
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     set_seed(seed)
     record = json.loads(answers.read_text())
     space = SPACES[record["space"]]

@@ -18,8 +18,6 @@ from typing import Any
 import click
 import timm
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
 
 import sgnas_zoo
 from sgnas_zoo.cli import Count
@@ -28,7 +26,7 @@ from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, make_network, saved_record, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
-from sgnas_zoo.training.runs import EVAL_BATCH, measuring_loader, write_whole
+from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader, write_whole
 from sgnas_zoo.training.sources import load_images
 
 LOCAL = "local-dir:"
@@ -69,7 +67,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     set_input(network, resolution)
     data: dict[str, Any] = {"holdout": holdout, "part": part, "seed": seed, "limit": limit, "streaming": streaming}
     images = load_images(dataset, split, **data)
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False))
+    accelerator = make_accelerator()
     loader = measuring_loader(
         images, network, accelerator, batch_size=batch_size, on_corrupt=on_corrupt, workers=workers
     )

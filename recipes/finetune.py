@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate import skip_first_batches
+from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch.nn import functional as F
@@ -33,9 +33,11 @@ from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, saved_record, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
+from sgnas_zoo.training.parallel import add_up
 from sgnas_zoo.training.runs import (
     check_output,
     known_optimizer,
+    make_accelerator,
     measuring_loader,
     moving_average,
     save_into,
@@ -112,10 +114,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     """Fine-tune a model with weights on another dataset."""
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
-    accelerator = Accelerator(
-        log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
-    )  # fmt: skip
+    accelerator = make_accelerator(output, report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
     kept, held, final = open_splits(dataset, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
@@ -235,12 +234,6 @@ def describe(trained: torch.nn.Module, kept: LabelledImages, model: str | None) 
     made = {key: value for key, value in own.items() if key != "supernet"}
     made = {**arch_of(trained), **made, **counted(trained), "started_from": begun}
     trained.sgnas = {**made, "dataset": dict(kept.record), "trained_at": input_side(trained)}
-
-
-def add_up(accelerator: Accelerator, loss: Any, skipped: int) -> list[float]:
-    """Sums over all processes."""
-    sums = accelerator.reduce(torch.tensor([float(loss), skipped], device=accelerator.device), "sum").tolist()
-    return [sums[0], int(sums[1])]
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
@@ -40,7 +38,7 @@ from sgnas_zoo.training.curves import plot_points
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
-from sgnas_zoo.training.runs import METRICS, measuring_loader, write_whole
+from sgnas_zoo.training.runs import METRICS, make_accelerator, measuring_loader, write_whole
 from sgnas_zoo.training.sources import load_images
 
 
@@ -65,7 +63,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
     space = weights.supernet.space
     if makes.space != space:
         raise ArtifactError(f"The generator is of {makes.space.name}, the supernet of {space.name}; name a pair.")
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False))
+    accelerator = make_accelerator()
     images = load_images(dataset, split, limit=limit, seed=seed)
     table = COSTS["macs"].table(
         space, native_conditions(space, form="search", num_classes=weights.supernet.num_classes)

@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate import skip_first_batches
+from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch.nn import functional as F
@@ -40,9 +40,11 @@ from sgnas_zoo.training.networks import (
     set_input,
 )
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
+from sgnas_zoo.training.parallel import add_up
 from sgnas_zoo.training.runs import (
     check_output,
     known_optimizer,
+    make_accelerator,
     measuring_loader,
     moving_average,
     save_into,
@@ -131,10 +133,7 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
         flops = PAPER_FLOPS
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
-    accelerator = Accelerator(
-        log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
-    )  # fmt: skip
+    accelerator = make_accelerator(output, report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
     kept, held, final = open_splits(dataset, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
@@ -250,12 +249,6 @@ def describe(trained: torch.nn.Module, kept: LabelledImages) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     made = {**arch_of(trained), **getattr(trained, "sgnas", {}), **counted(trained)}
     trained.sgnas = {**made, "dataset": dict(kept.record), "trained_at": input_side(trained)}
-
-
-def add_up(accelerator: Accelerator, loss: Any, skipped: int) -> list[float]:
-    """Sums over all processes."""
-    sums = accelerator.reduce(torch.tensor([float(loss), skipped], device=accelerator.device), "sum").tolist()
-    return [sums[0], int(sums[1])]
 
 
 if __name__ == "__main__":

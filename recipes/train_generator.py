@@ -21,8 +21,8 @@ from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate import skip_first_batches
+from accelerate.utils import set_seed
 from scipy.stats import kendalltau
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -46,7 +46,7 @@ from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_gradients
-from sgnas_zoo.training.runs import check_output, training_loader
+from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import train_transform
 
@@ -110,10 +110,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
     conditions = native_conditions(space, form="search", num_classes=trained.supernet.num_classes)
     table = COSTS["macs"].table(space, conditions)
     cost_range = target_range(table, low, high)
-    accelerator = Accelerator(
-        log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
-    )  # fmt: skip
+    accelerator = make_accelerator(output, report_to)
 
     # Data: what was held out when the supernet was trained.
     holdout = trained.dataset.get("holdout")

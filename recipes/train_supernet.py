@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate import skip_first_batches
+from accelerate.utils import set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
@@ -41,7 +41,7 @@ from sgnas_zoo.training.data import TransformedImages, TransformedStream, make_l
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
-from sgnas_zoo.training.runs import check_output, training_loader
+from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import eval_transform, train_transform
 
@@ -102,10 +102,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     search_space.check_resolution(size)
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
-    accelerator = Accelerator(
-        log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
-    )  # fmt: skip
+    accelerator = make_accelerator(output, report_to)
 
     # Data: one part to train on; the other is the generator's, and here only shows how training goes.
     data: dict[str, Any] = {"holdout": holdout, "seed": seed, "streaming": streaming}
@@ -193,7 +190,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             loss_sum, skipped = accelerator.reduce(sums, "sum").tolist()
             row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch / accelerator.num_processes}
             row |= {"skipped": skipped} if skipped else {}
-            if held_loader and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
+            if held_loader is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
                 for name, arch in examples(search_space).items():
                     subnet = trained.inherit(arch)
                     row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]

@@ -31,7 +31,7 @@ SMALL = ("--resolution", "8", "--batch-size", "8", "--epochs", "2", "--workers",
 STEPS = 12  # of two epochs of 48 images
 FIGURES = ("top1", "top5", "loss", "images", "skipped")
 COUNTS = ("top1", "top5", "images", "skipped")
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
 def write_images(folder, sizes, names, corrupt=()):
@@ -70,7 +70,6 @@ def call(data, monkeypatch):
     """Run a recipe in this process; give its exit code, stdout and stderr."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path(data["cache"]))
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
     def run(name, *arguments):
         spec = importlib.util.spec_from_file_location(f"recipe_{name}", ROOT / "recipes" / f"{name}.py")

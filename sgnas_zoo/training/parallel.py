@@ -30,6 +30,12 @@ def average_buffers(accelerator: Accelerator, module: nn.Module) -> None:
         _average(accelerator, [buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
 
+def add_up(accelerator: Accelerator, loss: Tensor | float, skipped: int) -> tuple[float, int]:
+    """Sums of a loss and of a count over all processes."""
+    sums = accelerator.reduce(torch.tensor([float(loss), skipped], device=accelerator.device), "sum").tolist()
+    return sums[0], int(sums[1])
+
+
 def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
     flat = accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
 from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped, unused-ignore]
-from accelerate.utils import broadcast  # type: ignore[import-untyped, unused-ignore]
+from accelerate.utils import DataLoaderConfiguration, broadcast  # type: ignore[import-untyped, unused-ignore]
 from timm.optim import list_optimizers
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -34,12 +35,25 @@ from sgnas_zoo.training.networks import measuring_transform
 from sgnas_zoo.training.sources import LabelledImages
 from sgnas_zoo.training.transforms import Transform
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
-
 METRICS = "metrics.json"
 EVAL_BATCH = 250
 """Batch of all measurements: figures agree to the last digit only where it does."""
+
+
+def make_accelerator(output: Path | None = None, report_to: str | None = None) -> Accelerator:
+    """The accelerator of a recipe, on whatever devices there are, for as many processes as were launched.
+
+    Without a GPU it is told so: otherwise each process that torchrun starts would take itself for the only one.
+
+    Args:
+        output: Folder of the run, for trackers.
+        report_to: A tracker that accelerate knows, such as "tensorboard".
+    """
+    devices = getattr(torch, "accelerator", torch.cuda)  # the former is new in torch 2.6
+    return Accelerator(
+        cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
+        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
+    )  # fmt: skip
 
 
 def check_output(output: Path, resume: str) -> None:
