@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -226,9 +227,15 @@ def make_loader(
         collate_fn=collate,
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_outlive_sigterm,
         persistent_workers=False,  # workers that live on would not hear of the next epoch
         generator=torch.Generator().manual_seed(seed),  # else each epoch draws from the global one
     )
+
+
+def _outlive_sigterm(worker: int) -> None:
+    """Let the training process decide when to end: it is often a whole group that gets the signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def check_classes(images: LabelledImages, num_classes: int, what: str) -> None:
