@@ -37,11 +37,10 @@ from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
-from sgnas_zoo.training.data import TransformedImages, TransformedStream, make_loader
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
-from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
+from sgnas_zoo.training.runs import check_output, make_accelerator, plain_loader, training_loader
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import eval_transform, train_transform
 
@@ -130,9 +129,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     )  # fmt: skip
     held_loader = None
     if held:
-        kind = TransformedStream if streaming else TransformedImages
-        plain = kind(held, eval_transform(size, **PREPROCESSING), seed, on_corrupt)
-        held_loader = accelerator.prepare(make_loader(plain, 250, shuffle=False))
+        held_loader = plain_loader(held, eval_transform(size, **PREPROCESSING), accelerator, on_corrupt=on_corrupt)
 
     with (
         Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints,
@@ -186,7 +183,6 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
                     return
             if step < (epoch + 1) * steps_per_epoch:
                 raise DataError(f"{dataset} has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")
-            average_buffers(accelerator, supernet)
             loss_sum, skipped = accelerator.reduce(sums, "sum").tolist()
             row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch / accelerator.num_processes}
             row |= {"skipped": skipped} if skipped else {}

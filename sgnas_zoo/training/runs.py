@@ -95,10 +95,7 @@ def measuring_loader(
     images: LabelledImages, network: nn.Module, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
     on_corrupt: OnCorrupt = "skip", workers: int = 0,
 ) -> Any:  # fmt: skip
-    """Loader of a split for ``evaluate``, with the transform the network is measured under; each process has its share.
-
-    Every image is there once, on however many processes, if the accelerator has
-    ``DataLoaderConfiguration(even_batches=False)``.
+    """Loader of a split for ``evaluate``, with the transform the network is measured under, as ``plain_loader``'s.
 
     Raises:
         DataError: If classes do not match, or there are fewer images than processes.
@@ -106,7 +103,21 @@ def measuring_loader(
     check_classes(images, int(network.num_classes), "model")  # type: ignore[arg-type]
     if not images.record["streaming"]:
         check_processes(len(images.rows), batch_size, accelerator.num_processes)
-    plain = _kind(images)(images, measuring_transform(network), 0, on_corrupt)
+    return plain_loader(
+        images, measuring_transform(network), accelerator, batch_size=batch_size, on_corrupt=on_corrupt,
+        workers=workers,
+    )  # fmt: skip
+
+
+def plain_loader(
+    images: LabelledImages, transform: Transform, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
+    on_corrupt: OnCorrupt = "skip", workers: int = 0,
+) -> Any:  # fmt: skip
+    """Loader of images in their order, for ``evaluate``; each process has its share.
+
+    Every image is there once, on however many processes, if the accelerator is one of ``make_accelerator``.
+    """
+    plain = _kind(images)(images, transform, 0, on_corrupt)
     if not images.record["streaming"]:
         return accelerator.prepare(make_loader(plain, batch_size, shuffle=False, workers=workers))
     share = _Share(plain, accelerator.process_index, accelerator.num_processes)
