@@ -22,7 +22,7 @@ from sgnas_zoo.errors import ArchError, DataError, SpaceError, UnknownNameError
 from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.spaces import SPACES, Arch, Form, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, calibrate_bn, inherited_state
+from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, calibrate_bn, inherited_state, smallest_kernels
 from sgnas_zoo.supernet.depthwise import depthwise_conv
 
 ROOT = Path(__file__).parents[1]
@@ -330,6 +330,41 @@ def test_no_path_is_kept_on_the_network():
         alone = net(x, first)
         assert far(net(x, second), alone) > 1e-3
         assert net(x, first).equal(alone)
+
+
+def test_grown_kernels_compute_what_the_smallest_did():
+    space = SPACES["sgnas_micro"]
+    net, rng = UnifiedSupernet(space).double(), random.Random(0)
+    scramble(net)
+    paths = [space.sample(rng) for _ in range(4)]
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for training in (False, True):
+        wanted = [net.train(training)(x, smallest_kernels(path)) for path in paths]
+        assert far(net(x, paths[0]), wanted[0]) > 1e-3, "the kernels must differ before"
+        grown = copy.deepcopy(net)
+        grown.grow_kernels()
+        assert max(far(grown(x, path), want) for path, want in zip(paths, wanted, strict=True)) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["sgnas_imagenet", "sgnas_cifar", "sgnas_micro"])
+def test_smallest_kernels_keep_the_expansions(name):
+    space, rng = SPACES[name], random.Random(1)
+    for _ in range(20):
+        path = space.sample(rng)
+        small = smallest_kernels(path)
+        for before, after in zip(path.picks, small.picks, strict=True):
+            assert [pick == space.skip for pick in before] == [pick == space.skip for pick in after]
+            assert {pick for pick in after if pick != space.skip} == {0}
+
+
+def test_residual_layers_can_start_as_the_identity():
+    space = SPACES["sgnas_micro"]
+    x = torch.randn(2, 3, 32, 32)
+    for begins in (False, True):
+        net = UnifiedSupernet(space, zero_init_last=begins)
+        layer, maps = next(layer for layer in net.layers() if layer.residual), torch.randn(2, 24, 8, 8)
+        assert torch.equal(layer(maps, (0, 1, 2, 3, 3, 3)), maps) == begins
+        assert net(x, space.sample(random.Random(0))).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["greedynas", "greedynas_se"])

@@ -117,6 +117,17 @@ class UnifiedLayer(nn.Module):
         skipped = int(shares[:, len(self.kernels) :].sum().round())
         return self._close(x, parts, min(skipped, self.slots - 1))
 
+    @torch.no_grad()
+    def grow_kernels(self) -> None:
+        """Give every slot's larger kernels the values of its smallest one: until trained they compute the same."""
+        for slot in range(self.slots):
+            smallest = self.candidate(slot, 0)
+            for choice, kernel in enumerate(self.kernels[1:], 1):
+                larger = self.candidate(slot, choice)
+                frame = (kernel - self.kernels[0]) // 2
+                larger.conv.weight.copy_(F.pad(smallest.conv.weight, (frame, frame, frame, frame)))
+                larger.bn.load_state_dict(smallest.bn.state_dict())
+
     def candidate(self, slot: int, choice: int) -> ConvNorm:
         """Depthwise convolution and norm of a choice at a slot."""
         candidate: ConvNorm = self.depthwise.blocks[slot].blocks[choice]  # type: ignore[index, assignment]

@@ -50,6 +50,17 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
 
 
+def smallest_kernels(path: Arch) -> Arch:
+    """The same expansions with the smallest kernel that each slot may have."""
+    space = path.space
+    picks = (
+        tuple(pick if pick == space.skip else min(p for p in allowed if p != space.skip)
+              for pick, allowed in zip(picks, layer.allowed, strict=True))
+        for picks, layer in zip(path.picks, space.layers, strict=True)
+    )  # fmt: skip
+    return Arch(space, tuple(picks))
+
+
 SAMPLERS: Registry[PathSampler] = Registry("sampler")
 for _sampler in (uniform, fair, sandwich):
     SAMPLERS.register(_sampler.__name__, _sampler)

@@ -21,12 +21,16 @@ class UnifiedSupernet(nn.Module):
             without squeeze-and-excitation and keeps the expansion of a single slot.
         num_classes: Classes; by default the space's.
         in_chans: Input channels.
+        zero_init_last: Start the norms at the end of residual layers at 0, so that these begin as the identity: deep
+            supernets then leave chance level far sooner (BigNAS, 2003.11142, section 3.3; the released code does not).
 
     Raises:
         SpaceError: If the space has choices of another kind.
     """
 
-    def __init__(self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3) -> None:
+    def __init__(
+        self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3, *, zero_init_last: bool = False
+    ) -> None:
         super().__init__()
         form = space.form("search")
         problems = _problems(space)
@@ -48,6 +52,8 @@ class UnifiedSupernet(nn.Module):
         self.classifier = nn.Linear(space.head_chs, self.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+        for norm in (norm for layer in layers if zero_init_last and layer.residual for norm in layer.sbn):
+            nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, path: Arch | Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, in_chans, H, W).
@@ -80,6 +86,14 @@ class UnifiedSupernet(nn.Module):
     def layers(self) -> list[UnifiedLayer]:
         """The searched layers in running order."""
         return list(self.stages)  # type: ignore[arg-type]
+
+    def grow_kernels(self) -> None:
+        """Give the larger kernels of all slots the values of the smallest: no path changes until they are trained.
+
+        For supernets that began with ``smallest_kernels`` only; the norms' statistics are copied too.
+        """
+        for layer in self.layers():
+            layer.grow_kernels()
 
     def before(self, x: Tensor) -> Tensor:
         """Stem and first block."""
