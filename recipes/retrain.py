@@ -11,25 +11,18 @@ Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expecte
 
 from __future__ import annotations
 
-import time
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from accelerate import skip_first_batches
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from torch.nn import functional as F
-from tqdm import tqdm
 
 from sgnas_zoo.cli import Count
-from sgnas_zoo.errors import DataError
-from sgnas_zoo.training.checkpoints import Checkpoints
-from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import (
     OTHERS_WEIGHTS,
     arch_of,
@@ -39,17 +32,13 @@ from sgnas_zoo.training.networks import (
     set_bn_momentum,
     set_input,
 )
-from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
-from sgnas_zoo.training.parallel import add_up
+from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import (
     check_output,
     known_optimizer,
     make_accelerator,
     measuring_loader,
-    moving_average,
     save_into,
-    seed_step,
-    share_buffers,
     training_loader,
 )
 from sgnas_zoo.training.sources import LabelledImages, load_images
@@ -156,84 +145,32 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     final_loader = measuring_loader(final, network, accelerator, on_corrupt=on_corrupt, workers=workers)
     watched = final_loader if final is held or not held else measuring_loader(held, network, accelerator)
 
-    ema = moving_average(network, ema_decay, accelerator)
     kind = "momentum" if opt == "sgd" and not momentum else opt  # timm's sgd is Nesterov's
     optimizer = create_optimizer_v2(network, kind, lr, weight_decay, momentum, **({"eps": opt_eps} if opt_eps else {}))
-    wrapped, optimizer, loader = accelerator.prepare(network, optimizer, loader)
-    steps_per_epoch = steps_per_epoch or len(loader)
-    scheduler, _ = create_scheduler_v2(
-        optimizer, sched, epochs, decay_epochs=decay_epochs, decay_rate=decay_rate, warmup_epochs=warmup_epochs,
-        warmup_lr=warmup_lr, step_on_epochs=False, updates_per_epoch=steps_per_epoch,
+
+    def schedule(optimizer: Any, steps: int) -> Any:
+        return create_scheduler_v2(
+            optimizer, sched, epochs, decay_epochs=decay_epochs, decay_rate=decay_rate, warmup_epochs=warmup_epochs,
+            warmup_lr=warmup_lr, step_on_epochs=False, updates_per_epoch=steps,
+        )[0]  # fmt: skip
+
+    run = Run("retrain", output, resolved(ctx), settings, resume, checkpoint_minutes, seed)
+    fitted = fit(
+        network, loader, watched, accelerator, run, optimizer=optimizer, schedule=schedule, epochs=epochs,
+        steps_per_epoch=steps_per_epoch, ema_decay=ema_decay, label_smoothing=label_smoothing, clip_grad=clip_grad,
+        eval_every=eval_every,
     )  # fmt: skip
+    if fitted is None:
+        return
 
-    with Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints:
-        progress = checkpoints.resume(resume) or {"step": 0, "seconds": 0.0, "history": [], "sums": [0.0, 0]}
-        step, history, started = progress["step"], progress["history"], time.monotonic() - progress["seconds"]
-        loss_sum, skipped = progress["sums"] if accelerator.is_main_process else (0.0, 0)  # of the epoch so far
-        if accelerator.is_main_process:
-            save_settings(output, resolved(ctx), "retrain")
-        accelerator.init_trackers("retrain", settings)
-
-        def save() -> bool:
-            """Save a checkpoint; say whether to stop here."""
-            sums, seconds = add_up(accelerator, loss_sum, skipped), time.monotonic() - started
-            saved = checkpoints.save({"step": step, "seconds": seconds, "history": history, "sums": sums})
-            if checkpoints.due() and checkpoints.stopping:
-                checkpoints.stopped(saved)
-                accelerator.end_training()
-            return checkpoints.stopping
-
-        bar = tqdm(total=epochs * steps_per_epoch, initial=step, disable=not accelerator.is_main_process, mininterval=5)
-        for epoch in range(step // steps_per_epoch, epochs):
-            wrapped.train()
-            loader.set_epoch(epoch)
-            done = step % steps_per_epoch
-            for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
-                scheduler.step_update(step)
-                seed_step(accelerator, seed, step)
-                loss = F.cross_entropy(wrapped(images), labels, label_smoothing=label_smoothing)
-                accelerator.backward(loss)
-                if clip_grad:
-                    accelerator.clip_grad_norm_(wrapped.parameters(), clip_grad)
-                optimizer.step()
-                optimizer.zero_grad()
-                step += 1
-                if ema:
-                    ema.update(network, step)
-                loss_sum, skipped = loss_sum + loss.detach(), skipped + unread
-                bar.update()
-                if step % steps_per_epoch and checkpoints.due() and save():
-                    return
-            if step < (epoch + 1) * steps_per_epoch:
-                raise DataError(f"{dataset} has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")
-            share_buffers(accelerator, network, ema)
-            losses, unread = add_up(accelerator, loss_sum, skipped)
-            row = {"epoch": epoch + 1, "train_loss": losses / steps_per_epoch / accelerator.num_processes}
-            row |= {"skipped": unread} if unread else {}
-            if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
-                wrapped.eval()
-                for name, looked_at in {"top1": network, "top1_ema": ema}.items():
-                    row |= {name: evaluate(looked_at, watched, accelerator)["top1"]} if looked_at else {}
-            history.append(row)
-            accelerator.log(row, step=step)
-            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()})
-            loss_sum, skipped = 0.0, 0
-            if accelerator.is_main_process:
-                plot_curves(history, output / "curves.png")
-            if save():
-                return
-        bar.close()
-
-        # The model: the average where there is one, in full precision, measured as evaluate.py measures it.
-        trained = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False, keep_torch_compile=False)
-        trained = ema.module if ema else trained.eval()
-        figures = evaluate(trained, final_loader, accelerator)
-    hours = round((time.monotonic() - started) / 3600, 3)
+    # The model, in full precision, measured as evaluate.py measures it.
+    trained = fitted.network
+    figures = evaluate(trained, final_loader, accelerator)
     if accelerator.is_main_process:
-        ran = {"seed": seed, "epochs": epochs, "hours": hours, "processes": accelerator.num_processes, "ema": bool(ema)}
+        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, "processes": accelerator.num_processes}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
         describe(trained, kept)
-        save_into(output, trained, "retrained", {**figures, **measured_on, **ran})
+        save_into(output, trained, "retrained", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})
         click.echo(f"Model: {output}, top-1 {figures['top1']:.2f} % on {final.record['split']}", err=True)
     accelerator.end_training()
 

@@ -33,7 +33,7 @@ from sgnas_zoo.hub.cards import render_supernet_card
 from sgnas_zoo.hub.files import among_others, read_config
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, smallest_kernels
+from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, with_smallest_kernels
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
@@ -63,8 +63,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Of one process.")
 @click.option("--sampler", default="fair", show_default=True, help="Path sampler; sandwich distils from its widest.")
 @click.option("--paths", type=click.IntRange(min=1), default=4, show_default=True, help="Paths per step.")
-@click.option("--smallest-kernel-epochs", type=click.IntRange(min=0), default=0, show_default=True,
-              help="First epochs, with the smallest kernels only; the larger ones start as copies.")  # fmt: skip
+@click.option("--smallest-kernels", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True,
+              help="First share of the epochs: smallest kernels only; the larger start as copies.")  # fmt: skip
 @click.option("--zero-init-last/--no-zero-init-last", default=False, help="Residual layers start as the identity.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.064, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(min=0), default=4e-4, show_default=True)
@@ -93,17 +93,15 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--report-to", help="Tracker of accelerate: tensorboard, wandb, trackio, ...")
 @click.pass_context
 def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution: int | None, epochs: int,
-         warmup_epochs: float, batch_size: int, sampler: str, paths: int, smallest_kernel_epochs: int,
+         warmup_epochs: float, batch_size: int, sampler: str, paths: int, smallest_kernels: float,
          zero_init_last: bool, lr: float, weight_decay: float, momentum: float, clip_grad: float,
          label_smoothing: float, crop: Any, holdout: float, on_corrupt: Any, streaming: bool,
-         steps_per_epoch: int | None, limit: int | None, eval_every: int, eval_images: int, seed: int, workers: int, resume: str,
-         checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+         steps_per_epoch: int | None, limit: int | None, eval_every: int, eval_images: int, seed: int,
+         workers: int, resume: str, checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
     """Train a unified supernet."""
     search_space, draw = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
     search_space.check_resolution(size)
-    if smallest_kernel_epochs >= epochs:
-        raise DataError(f"The larger kernels need an epoch too; set --smallest-kernel-epochs below {epochs}.")
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
@@ -163,14 +161,14 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             supernet.train()
             loader.set_epoch(epoch)
             done = step % steps_per_epoch
-            first_part = epoch < smallest_kernel_epochs
-            if epoch == smallest_kernel_epochs > done == 0:
+            small = epoch < int(smallest_kernels * epochs)
+            if not small and step and step == int(smallest_kernels * epochs) * steps_per_epoch:
                 supernet.grow_kernels()
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
                 scheduler.step_update(step)
                 teacher = None
                 for path in draw(search_space, seed, step, paths):
-                    path = smallest_kernels(path) if first_part else path
+                    path = with_smallest_kernels(path) if small else path
                     logits = model(images, path)
                     if teacher is None:
                         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
@@ -197,7 +195,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             row |= {"skipped": skipped} if skipped else {}
             if held_loader is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
                 for name, arch in examples(search_space).items():
-                    subnet = trained.inherit(smallest_kernels(arch) if first_part else arch)
+                    subnet = trained.inherit(with_smallest_kernels(arch) if small else arch)
                     row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]
             history.append(row)
             accelerator.log(row, step=step)

@@ -22,7 +22,7 @@ from sgnas_zoo.errors import ArchError, DataError, SpaceError, UnknownNameError
 from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.spaces import SPACES, Arch, Form, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, calibrate_bn, inherited_state, smallest_kernels
+from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, calibrate_bn, inherited_state, with_smallest_kernels
 from sgnas_zoo.supernet.depthwise import depthwise_conv
 
 ROOT = Path(__file__).parents[1]
@@ -339,7 +339,7 @@ def test_grown_kernels_compute_what_the_smallest_did():
     paths = [space.sample(rng) for _ in range(4)]
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     for training in (False, True):
-        wanted = [net.train(training)(x, smallest_kernels(path)) for path in paths]
+        wanted = [net.train(training)(x, with_smallest_kernels(path)) for path in paths]
         assert far(net(x, paths[0]), wanted[0]) > 1e-3, "the kernels must differ before"
         grown = copy.deepcopy(net)
         grown.grow_kernels()
@@ -351,7 +351,7 @@ def test_smallest_kernels_keep_the_expansions(name):
     space, rng = SPACES[name], random.Random(1)
     for _ in range(20):
         path = space.sample(rng)
-        small = smallest_kernels(path)
+        small = with_smallest_kernels(path)
         for before, after in zip(path.picks, small.picks, strict=True):
             assert [pick == space.skip for pick in before] == [pick == space.skip for pick in after]
             assert {pick for pick in after if pick != space.skip} == {0}

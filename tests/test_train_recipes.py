@@ -27,6 +27,7 @@ from sgnas_zoo.training.transforms import eval_transform
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = ("--batch-size", "8", "--workers", "0", "--holdout", "0.25", "--eval-images", "8", "--seed", "3")
 TRAIN = ("train_supernet.py", "--space", "sgnas_micro", "--resolution", "16", *SMALL)
+STAGED = (*TRAIN, "--epochs", "2", "--smallest-kernels", "0.5", "--zero-init-last")
 
 
 def write_images(folder: Path, count: int = 48, classes: int = 3, corrupt: int | None = None) -> str:
@@ -80,7 +81,7 @@ def equal(first: Path, second: Path) -> bool:
 @pytest.fixture(scope="module")
 def supernet(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "supernet"
-    run(*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2)
+    run(*STAGED, "--dataset", images, "--output", folder)
     return folder
 
 
@@ -118,7 +119,7 @@ def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, genera
 @pytest.mark.slow
 def test_a_run_killed_at_any_step_resumes_to_the_same_weights(images, supernet, tmp_path):
     folder = tmp_path / "killed"
-    arguments = (*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2, "--checkpoint-minutes", 0.001)
+    arguments = (*STAGED, "--dataset", images, "--output", folder, "--checkpoint-minutes", 0.001)
     for _ in range(2):
         process = start(*arguments, "--resume", "auto")
         before = len(list(folder.glob("checkpoints/step-*")))
@@ -131,14 +132,14 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_weights(images, supernet, 
     run(*arguments, "--resume", "auto")
     assert equal(folder, supernet)
     other = tmp_path / "other"
-    run(*TRAIN, "--dataset", images, "--output", other, "--epochs", 2, "--seed", 4)
+    run(*STAGED, "--dataset", images, "--output", other, "--seed", 4)
     assert not equal(other, supernet)
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends_well(images, supernet, tmp_path):
     folder = tmp_path / "stopped"
-    arguments = (*TRAIN, "--dataset", images, "--output", folder, "--epochs", 2, "--resume", "auto")
+    arguments = (*STAGED, "--dataset", images, "--output", folder, "--resume", "auto")
     process = start(*arguments)
     deadline = time.monotonic() + 300
     while not (folder / "settings.yaml").exists() and time.monotonic() < deadline:
@@ -150,6 +151,22 @@ def test_sigterm_saves_and_ends_well(images, supernet, tmp_path):
     assert "--resume auto" in err
     run(*arguments)
     assert equal(folder, supernet)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves_too(images, tmp_path):
+    """What a scheduler sends reaches the decoding workers as well: the run must not die of their death."""
+    folder = tmp_path / "stopped"
+    process = start(*TRAIN, "--dataset", images, "--output", folder, "--epochs", 10_000, "--workers", 2,
+                    start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "Stopped by SIGTERM at step" in err
+    assert any((step / "manifest.json").is_file() for step in folder.glob("checkpoints/step-*"))
 
 
 @pytest.mark.slow
@@ -212,6 +229,7 @@ def test_bad_input_is_refused_in_one_line(images, supernet, tmp_path):
     assert "0 is not in the range" in refusal(*TRAIN, "--dataset", images, *out, "--epochs", 0)
     assert "use a batch size of at most 36" in refusal(*TRAIN, "--dataset", images, *out, "--batch-size", 64)
     assert "already holds" in refusal(*TRAIN, "--dataset", images, "--output", supernet)
+    assert "1.0 is not in the range" in refusal(*TRAIN, "--dataset", images, *out, "--smallest-kernels", 1)
     said = refusal(*TRAIN, "--dataset", images, "--output", supernet, "--resume", "auto", "--lr", 0.3)
     assert "lr: " in said
     assert not (tmp_path / "out" / "config.json").exists()

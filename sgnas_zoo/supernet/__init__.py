@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sgnas_zoo.supernet.calibration import calibrate_bn
 from sgnas_zoo.supernet.inheritance import inherited_state
-from sgnas_zoo.supernet.samplers import SAMPLERS, PathSampler, smallest_kernels
+from sgnas_zoo.supernet.samplers import SAMPLERS, PathSampler, with_smallest_kernels
 from sgnas_zoo.supernet.unified import UnifiedSupernet
 
-__all__ = ["SAMPLERS", "PathSampler", "UnifiedSupernet", "calibrate_bn", "inherited_state", "smallest_kernels"]
+__all__ = ["SAMPLERS", "PathSampler", "UnifiedSupernet", "calibrate_bn", "inherited_state", "with_smallest_kernels"]

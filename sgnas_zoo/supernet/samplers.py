@@ -50,7 +50,7 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
 
 
-def smallest_kernels(path: Arch) -> Arch:
+def with_smallest_kernels(path: Arch) -> Arch:
     """The same expansions with the smallest kernel that each slot may have."""
     space = path.space
     picks = (

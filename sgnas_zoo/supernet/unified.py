@@ -90,7 +90,7 @@ class UnifiedSupernet(nn.Module):
     def grow_kernels(self) -> None:
         """Give the larger kernels of all slots the values of the smallest: no path changes until they are trained.
 
-        For supernets that began with ``smallest_kernels`` only; the norms' statistics are copied too.
+        For supernets that began with ``with_smallest_kernels`` only; the norms' statistics are copied too.
         """
         for layer in self.layers():
             layer.grow_kernels()
