@@ -22,8 +22,8 @@ from accelerate.utils import set_seed
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
-from sgnas_zoo.hub.cards import render_generator_card
-from sgnas_zoo.hub.files import new_folder, read_config
+from sgnas_zoo.hub.cards import EVALUATION, write_card
+from sgnas_zoo.hub.files import new_folder, write_json
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
@@ -34,6 +34,7 @@ from sgnas_zoo.training.runs import make_accelerator
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
 PRIOR_MACS = 360e6
 """The paper draws its prior at the middle of the range, within a million (reference code, default pool of one)."""
+ORIGIN = "Trained by recipes/distill_generator.py; recipes/render_cards.py measures the embedded one."
 
 
 @click.command()
@@ -47,6 +48,8 @@ PRIOR_MACS = 360e6
 def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: int, constraint_weight: float,
          seed: int) -> None:  # fmt: skip
     """Distil the published generator's answers into a new generator."""
+    settings = {"answers": answers.name, "steps": steps, "lr": lr, "constraint_batch": constraint_batch,
+                "constraint_weight": constraint_weight, "seed": seed}  # fmt: skip
     accelerator = make_accelerator()
     set_seed(seed)
     record = json.loads(answers.read_text())
@@ -93,9 +96,8 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     if accelerator.is_main_process:
         with new_folder(output, force=True) as folder:
             save_generator(accelerator.unwrap_model(generator), folder)
-            origin = "Trained by `recipes/distill_generator.py`; `recipes/render_cards.py` measures the embedded one."
-            card = render_generator_card(output.name, read_config(folder / "config.json"), origin=origin)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_json(folder / EVALUATION, {"origin": ORIGIN, "training": {"recipe": "distill_generator", **settings}})
+            write_card(folder, name=output.absolute().name)
         accelerator.print(f"Saved to {output}")
 
 

@@ -24,7 +24,7 @@ from sgnas_zoo.cli import Count
 from sgnas_zoo.hub.artifacts import WEIGHTS
 from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.networks import arch_of, counted, make_network, saved_record, set_input
+from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader, write_whole
 from sgnas_zoo.training.sources import load_images
@@ -38,7 +38,7 @@ LOCAL = "local-dir:"
 @click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
 @click.option("--arch", help="Inherited weights for an architecture string.")
 @click.option("--space", help="Search space of the budget or architecture.")
-@click.option("--supernet", help="Folder or Hub repo to inherit from; by default the embedded one.")
+@click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @click.option("--split", default="test", show_default=True, help="test and validation stand in for each other.")
@@ -56,12 +56,12 @@ LOCAL = "local-dir:"
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file to write as well.")
 @click.pass_context
 def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
-         space: str | None, supernet: str | None, generator: str | None, dataset: str, split: str, part: Any,
+         space: str | None, pretrained: str | None, generator: str | None, dataset: str, split: str, part: Any,
          holdout: float, seed: int, limit: int | None, streaming: bool, on_corrupt: Any, resolution: int | None,
          batch_size: int, workers: int, output: Path | None) -> None:  # fmt: skip
     """Measure a model on a dataset."""
     network = make_network(
-        model, flops, params, space, arch, pretrained=True, resolution=resolution, supernet=supernet,
+        model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
         generator=generator,
     )  # fmt: skip
     set_input(network, resolution)
@@ -79,7 +79,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     cfg = network.pretrained_cfg
     if (names := cfg.get("label_names")) and list(names) != list(images.classes):
         click.echo("The model's classes have other names than the dataset's; see that they are the same.", err=True)
-    record: dict[str, Any] = saved_record(model) if model else getattr(network, "sgnas", {})
+    record: dict[str, Any] = getattr(network, "sgnas", {})
     result = {
         "model": model or cfg["architecture"],
         **arch_of(network),

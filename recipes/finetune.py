@@ -24,7 +24,7 @@ from timm.scheduler import create_scheduler_v2
 from sgnas_zoo.cli import Count
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
-from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, saved_record, set_input
+from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import (
     check_output,
@@ -47,7 +47,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
 @click.option("--arch", help="Inherited weights for an architecture string.")
 @click.option("--space", help="Search space of the budget or architecture; its YAML holds settings.")
-@click.option("--supernet", help="Folder or Hub repo to inherit from; by default the embedded one.")
+@click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of model and checkpoints.")
@@ -93,7 +93,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--report-to", help="Tracker of accelerate: tensorboard, wandb, trackio, ...")
 @click.pass_context
 def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
-         space: str | None, supernet: str | None, generator: str | None, dataset: str, output: Path,
+         space: str | None, pretrained: str | None, generator: str | None, dataset: str, output: Path,
          resolution: int | None, epochs: int, batch_size: int, opt: str, lr: float, layer_decay: float | None,
          momentum: float, weight_decay: float, clip_grad: float, sched: str, warmup_epochs: float, warmup_lr: float,
          ema_decay: float, drop_rate: float, drop_path_rate: float, label_smoothing: float, crop: Any,
@@ -111,8 +111,9 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     # Network: with weights, and a new classifier where the old one is for other classes.
     set_seed(seed)
     network = make_network(
-        model, flops, params, space, arch, pretrained=True, resolution=resolution, num_classes=len(kept.classes),
-        supernet=supernet, generator=generator, drop_rate=drop_rate or None, drop_path_rate=drop_path_rate or None,
+        model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
+        num_classes=len(kept.classes), generator=generator, drop_rate=drop_rate or None,
+        drop_path_rate=drop_path_rate or None,
     )  # fmt: skip
     if list(network.pretrained_cfg.get("label_names") or kept.classes) != list(kept.classes):
         network.reset_classifier(len(kept.classes))
@@ -167,9 +168,8 @@ def open_splits(dataset: str, holdout: float, eval_split: str | None, **data: An
 def describe(trained: torch.nn.Module, kept: LabelledImages, model: str | None) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     own: dict[str, Any] = getattr(trained, "sgnas", {})
-    begun = {"model": model, **(saved_record(model) if model else own)}
-    made = {key: value for key, value in own.items() if key != "supernet"}
-    made = {**arch_of(trained), **made, **counted(trained), "started_from": begun}
+    made = {key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own}
+    made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": model, **own}}
     trained.sgnas = {**made, "dataset": dict(kept.record), "trained_at": input_side(trained)}
 
 

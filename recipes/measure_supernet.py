@@ -8,7 +8,7 @@ What: over the generator's range, (a) requested against achieved cost, (b) top-1
     rank correlation of inherited top-1 with that of networks that retrain.py trained from scratch. Accuracy is measured
     as evaluate.py does.
 DATA: the dataset of the supernet; figures are of its test split.
-Output: evidence.json, budgets.png and front.png in the output folder.
+Output: evaluation.json, budgets.png and front.png in the output folder.
 Hardware: two CPU cores, about an hour for 12 budgets of sgnas_micro on CIFAR-10. Expected: not yet run.
 """
 
@@ -104,7 +104,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
         "settings": {**resolved(ctx), "output": None},
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
-    write_whole(output / "evidence.json", evidence)
+    write_whole(output / "evaluation.json", evidence)
     millions = [row["requested"] / 1e6 for row in rows]
     plot_points(
         output / "budgets.png", "requested, M MACs", "achieved, M MACs",

@@ -10,41 +10,51 @@ Hardware: any CPU, seconds.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.factory import generate
-from sgnas_zoo.hub.cards import render_generator_card
-from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.cards import CARD, EVALUATION, card_files
+from sgnas_zoo.hub.files import read_config, write_json
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.zoo import embedded_generator
+from sgnas_zoo.zoo import ARTIFACTS
 
 HERE = Path(__file__).parent
-CARD = HERE.parent / "hub_cards" / "sgnas_imagenet_generator.md"
+FOLDER = ARTIFACTS / "sgnas_imagenet_generator"
 ORIGIN = (
     "No trained ImageNet supernet of SGNAS is public, so this generator never saw an image: it was trained by "
-    "`recipes/distill_generator.py` on the 180 architectures that the published generator answers for 270 to 449 "
+    "recipes/distill_generator.py on the 180 architectures that the published generator answers for 270 to 449 "
     "million convolution MACs, each relabelled with its own exact MACs, and on the constraint loss of the paper over "
-    "the whole range of the space."
+    "the whole range of the space. It comes with the package, as the generator that sgnas_zoo.generate and "
+    "create_model use where none is named."
 )
+COVERED = "277 to 441 million convolution MACs without squeeze-and-excitation"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A target in millions of MACs, what arg-max makes of it, and what decoding does."""
+class Agreement:
+    """In how many slots, and in how many whole architectures, arg-max agrees with the published answers."""
 
-    target: int
-    argmax: float
-    decoded: float
+    agreeing: int
+    compared: int
+    whole: int
+    architectures: int
+
+    @property
+    def slots(self) -> float:
+        """Share of slots that agree."""
+        return self.agreeing / self.compared
 
 
-def agreement() -> SimpleNamespace:
-    """Share of slots, and number of whole architectures, in which arg-max agrees with the published answers."""
+def agreement() -> Agreement:
+    """Compare the arg-max of the embedded generator with the published answers."""
     generator = default_generator("sgnas_imagenet")
     space = generator.space
     answers = json.loads((HERE / "data" / "sgnas_imagenet_answers.json").read_text())["answers"].values()
@@ -52,41 +62,45 @@ def agreement() -> SimpleNamespace:
     table = COSTS["macs"].table(space, generator.conditions)
     logits = generator.logits(flops=[table.measure(arch) for arch in archs])
     agree = log_probs(space, logits).argmax(-1) == torch.tensor([arch.picks for arch in archs])
-    whole = int(agree.flatten(1).all(1).sum())
-    return SimpleNamespace(
-        slots=agree.float().mean().item(), whole=whole, number=len(archs), per_arch=space.shape[0] * space.shape[1]
-    )
+    return Agreement(int(agree.sum()), agree.numel(), int(agree.flatten(1).all(1).sum()), len(archs))
 
 
-def rows() -> list[Row]:
-    """Requested and generated costs over the range of the space."""
+def rows() -> list[dict[str, int]]:
+    """Requested and generated MACs over the range of the space: what arg-max makes of it, and what decoding does."""
     generator = default_generator("sgnas_imagenet")
-    targets = list(range(100, 551, 25))
+    targets = [1_000_000 * millions for millions in range(100, 551, 25)]
     table = COSTS["macs"].table(generator.space, generator.conditions)
-    picks = log_probs(generator.space, generator.logits(flops=[1e6 * t for t in targets])).argmax(-1).tolist()
-    decoded = generate(flops=[1e6 * t for t in targets])
-    argmax = [table.measure(generator.space.arch(p)) / 1e6 for p in picks]
-    return [Row(t, a, d.macs / 1e6) for t, a, d in zip(targets, argmax, decoded, strict=True)]
+    picks = log_probs(generator.space, generator.logits(flops=targets)).argmax(-1).tolist()
+    decoded = generate(flops=targets)
+    argmax = [round(table.measure(generator.space.arch(pick))) for pick in picks]
+    return [
+        {"target": target, "argmax": macs, "decoded": answer.macs}
+        for target, macs, answer in zip(targets, argmax, decoded, strict=True)
+    ]
+
+
+def evaluation() -> dict[str, Any]:
+    """What is measured of the embedded generator, beside how it was trained."""
+    recorded = read_config(FOLDER / EVALUATION) if (FOLDER / EVALUATION).exists() else {}
+    kept = {"training": recorded["training"]} if "training" in recorded else {}
+    return {"origin": ORIGIN, "covered": COVERED, **kept, "agreement": asdict(agreement()), "rows": rows()}
 
 
 def render() -> str:
-    """The embedded generator's card."""
-    folder = embedded_generator("sgnas_imagenet")
-    if folder is None:
-        raise SystemExit("There is no embedded generator; run recipes/distill_generator.py first.")
-    config = read_config(folder / "config.json")
-    covered = "277 to 441 million convolution MACs without squeeze-and-excitation"
-    title = "The default generator of sgnas_imagenet"
-    return render_generator_card(title, config, origin=ORIGIN, agreement=agreement(), rows=rows(), covered=covered)
+    """The embedded generator's card, with figures measured now."""
+    with TemporaryDirectory() as name:
+        write_json(Path(name) / CONFIG, read_config(FOLDER / CONFIG))
+        write_json(Path(name) / EVALUATION, evaluation())
+        return card_files(Path(name), name=FOLDER.name)[CARD].decode()
 
 
 def targets() -> list[Path]:
     """Where the card belongs: among the reviewed ones, and beside the artifact."""
-    folder = embedded_generator("sgnas_imagenet")
-    return [CARD, *([folder / "README.md"] if folder else [])]
+    return [HERE.parent / "hub_cards" / f"{FOLDER.name}.md", FOLDER / CARD]
 
 
 if __name__ == "__main__":
+    write_json(FOLDER / EVALUATION, evaluation())
     for path in targets():
         path.write_text(render(), encoding="utf-8")
         print(f"Wrote {path}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from sgnas_zoo.cli import Count
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.errors import BudgetError, DataError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG, find_artifact
-from sgnas_zoo.hub.cards import render_generator_card
-from sgnas_zoo.hub.files import among_others, read_config
+from sgnas_zoo.hub.artifacts import CONFIG, Artifact
+from sgnas_zoo.hub.cards import EVALUATION, write_card
+from sgnas_zoo.hub.files import among_others, read_config, write_json
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.generator import ArchGenerator
@@ -56,6 +57,8 @@ MARGIN = 0.05
 """Share of the space's range left out at either end by default: there, few architectures are left to choose from."""
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to")
 """Settings that a resumed run may change: they do not change what is trained."""
+PLACES = ("supernet", "dataset")
+"""Settings that say where something lies: the card names the supernet by its digest instead."""
 
 
 class SupernetCommand(RecipeCommand):
@@ -64,8 +67,8 @@ class SupernetCommand(RecipeCommand):
     def space(self, given: Mapping[str, Any], chosen: Mapping[str, Any]) -> Any:
         """The supernet's space; None where it cannot be read, which the recipe then reports."""
         try:
-            folder, _ = find_artifact(str(given.get("supernet") or chosen.get("supernet") or ""))
-            return read_config(folder / CONFIG).get("space")
+            artifact = Artifact(str(given.get("supernet") or chosen.get("supernet") or ""))
+            return read_config(artifact.file(CONFIG)).get("space")
         except ZooError:
             return None
 
@@ -198,11 +201,18 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
                 return
 
     if accelerator.is_main_process:
-        origin = f"Trained by `recipes/train_generator.py` on a supernet of `{space.name}`."
+        source = trained.source
+        ran = {"hours": round((time.monotonic() - started) / 3600, 2), "processes": accelerator.num_processes}
+        evaluation = {
+            "origin": f"Trained by recipes/train_generator.py on a supernet of {space.name}.",
+            "supernet": source and {**asdict(source), "id": source.id if source.revision else Path(source.id).name},
+            "training": {"recipe": "train_generator", **{k: settings[k] for k in settings if k not in PLACES}, **ran},
+            "follows": follows(generator, table),
+        }
         with among_others(output) as folder:
             save_generator(generator, folder)
-            card = render_generator_card(output.resolve().name, read_config(folder / CONFIG), origin=origin)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_json(folder / EVALUATION, evaluation)
+            write_card(folder, name=output.resolve().name)
         click.echo(f"Generator: {output}, Kendall tau of its costs {history[-1]['kendall_tau']:.3f}", err=True)
     accelerator.end_training()
 

@@ -28,9 +28,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.cards import render_supernet_card
-from sgnas_zoo.hub.files import among_others, read_config
+from sgnas_zoo.hub.cards import write_card
+from sgnas_zoo.hub.files import among_others
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, with_smallest_kernels
@@ -213,8 +212,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
         finished = replace(trained, training={**trained.training, **ran})
         with among_others(output) as folder:
             save_supernet(finished, folder)
-            card = render_supernet_card(output.resolve().name, read_config(folder / CONFIG))
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_card(folder, name=output.resolve().name)
         click.echo(f"Supernet: {output}", err=True)
     accelerator.end_training()
 

@@ -1,4 +1,4 @@
-"""The command line: ``sgnas-zoo list / info / generate / convert``. Data on stdout, messages on stderr."""
+"""The command line: ``sgnas-zoo list``, ``generate``, ``push`` and others. Data on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,10 @@ from sgnas_zoo import __version__
 from sgnas_zoo.errors import ZooError, unknown_name
 
 if TYPE_CHECKING:
-    from sgnas_zoo.selection import Generated
+    pass
 
+DEFAULT_TAG = "default"
+"""What ``--pretrained`` alone stands for."""
 SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -77,6 +80,18 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
 @click.version_option(__version__, prog_name="sgnas-zoo")
 def main() -> None:
     """State a budget, get a timm model."""
+
+
+def push_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever publishes."""
+    for option in (
+        click.option("--tag", help="Tag for the commit, such as v1."),
+        click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
+        click.option("--revision", help="Branch to commit to; by default main."),
+        click.option("--private", is_flag=True, default=None, help="Make the repo private, if it has to be made."),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command("list")
@@ -139,38 +154,81 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the model as a folder that timm loads.")
-@click.option("--pretrained", is_flag=True, help="Give it the weights that the space's supernet holds for it.")
-@click.option("--supernet", help="Folder or Hub repo of that supernet; by default the embedded one.")
+@click.option(
+    "--pretrained",
+    is_flag=False,
+    flag_value=DEFAULT_TAG,
+    metavar="[TAG|FOLDER|REPO]",
+    help="Give it the weights that a supernet holds for it; alone, those of the space's default tag.",
+)
+@click.option("--push-to-hub", metavar="USER/NAME", help="Publish the model on the Hub; the next options say how.")
+@push_options
 @click.option("--force", is_flag=True, help="Replace the output folder.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, pretrained: bool,
-             supernet: str | None, force: bool, seed: int, as_json: bool, **options: Any) -> None:  # fmt: skip
-    """Generate architectures for budgets; with --output, write the model."""
+def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, pretrained: str | None,
+             push_to_hub: str | None, private: bool | None, revision: str | None, create_pr: bool, tag: str | None,
+             force: bool, seed: int, as_json: bool, **options: Any) -> None:  # fmt: skip
+    """Generate architectures for budgets; with --output or --push-to-hub, make the model."""
+    hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
     if not flops and not params:
         raise click.UsageError("State a budget: --flops 350M, --params 5M, or both.")
-    if output is not None and max(len(flops), len(params)) > 1:
-        raise click.UsageError("--output takes one budget; call once per budget, or leave --output out.")
+    if (output or push_to_hub) and max(len(flops), len(params)) > 1:
+        raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
+    if pretrained and not (output or push_to_hub):
+        raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
+    if any(hub.values()) and not push_to_hub:
+        raise click.UsageError("--private, --revision, --create-pr and --tag go with --push-to-hub USER/NAME.")
     from sgnas_zoo import factory
     from sgnas_zoo.hub.files import check_free
+    from sgnas_zoo.hub.remote import split_revision
 
+    if push_to_hub and split_revision(push_to_hub)[1]:
+        raise click.UsageError("--push-to-hub takes USER/NAME; say --revision for a branch, --tag for a tag.")
     if output is not None:
         check_free(output, force)
-    if pretrained or supernet:
-        if output is None:
-            raise click.UsageError("--pretrained is about the model; add --output FOLDER.")
-        budgets = {"flops": flops[0] if flops else None, "params": params[0] if params else None}
-        records = [_write_inherited(output, force, supernet=supernet, **budgets, **options)]
-    else:
+    if output is None and push_to_hub is None:
         results = factory.generate(flops=flops or None, params=params or None, **options)
-        if output is not None:
-            _write(results[0], output, force, seed)
         records = [result.record() for result in results]
+    else:
+        budgets = {"flops": flops[0] if flops else None, "params": params[0] if params else None}
+        with TemporaryDirectory() as temporary:
+            folder = output or Path(temporary) / str(push_to_hub).partition("/")[2]
+            records = [_write(folder, force, pretrained, seed, **budgets, **options)]
+            if output:
+                _say_how_to_load(output)
+            if push_to_hub:
+                _push(folder, push_to_hub, **hub)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     else:
         for record in records:
             click.echo(_line(record))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("repo", metavar="USER/NAME")
+@push_options
+def push(path: Path, repo: str, **hub: Any) -> None:
+    """Publish a model, a generator or a supernet: the folder PATH as one commit."""
+    _push(path, repo, **hub)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--repo", metavar="USER/NAME", help="Hub id that the card names.")
+def card(path: Path, repo: str | None) -> None:
+    """Render the card of the artifact in the folder PATH anew."""
+    from sgnas_zoo.hub.cards import write_card
+    from sgnas_zoo.hub.kinds import check_folder
+    from sgnas_zoo.hub.remote import split_revision
+
+    if repo and split_revision(repo)[1]:
+        raise click.UsageError("--repo takes USER/NAME, without a revision.")
+    check_folder(path)
+    write_card(path, repo)
+    click.echo(f"Wrote {path / 'README.md'}", err=True)
 
 
 @main.command()
@@ -186,37 +244,50 @@ def convert(file: Path, output: Path, space: str | None, prior: Path | None, for
     click.echo(f"Wrote {run(file, output, space=space, prior=prior, force=force)}", err=True)
 
 
-def _write(result: Generated, output: Path, force: bool, seed: int) -> None:
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def shim(path: Path) -> None:
+    """Let transformers load the model in PATH with trust_remote_code=True, without importing sgnas_zoo."""
+    from sgnas_zoo.hub.shim import SHIM, add_shim
+
+    add_shim(path)
+    click.echo(f"Wrote {path / SHIM} and named it in config.json; push the folder to publish it.", err=True)
+
+
+def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **options: Any) -> dict[str, Any]:
+    """Make a model and write it; return its record."""
     import torch
 
-    from sgnas_zoo.factory import create_from
-    from sgnas_zoo.hub.models import save_model
-
-    torch.manual_seed(seed)
-    save_model(create_from(result), output, weights="untrained", force=force)
-    click.echo(
-        f"Wrote {output}, with untrained weights (seed {seed}). Load it after `import sgnas_zoo` with "
-        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
-    )  # fmt: skip
-
-
-def _write_inherited(output: Path, force: bool, **options: Any) -> dict[str, Any]:
-    """Write a model with inherited weights; return its record."""
     from sgnas_zoo.factory import create_model
     from sgnas_zoo.hub.models import save_model
 
+    torch.manual_seed(seed)
+    weights: Any = True if pretrained == DEFAULT_TAG else pretrained or False
     with warnings.catch_warnings(record=True) as caveats:
         warnings.simplefilter("always")
-        model = create_model(pretrained=True, **{name: value for name, value in options.items() if value is not None})
-    save_model(model, output, force=force)
+        model = create_model(pretrained=weights, **{name: v for name, v in options.items() if v is not None})
+    save_model(model, folder, weights=None if pretrained else "untrained", force=force)
     for caveat in caveats:
         click.echo(str(caveat.message), err=True)
-    click.echo(
-        f"Wrote {output}, with inherited weights. Load it after `import sgnas_zoo` with "
-        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
-    )  # fmt: skip
+    click.echo("The weights are inherited." if pretrained else f"The weights are untrained (seed {seed}).", err=True)
     record: dict[str, Any] = model.sgnas  # type: ignore[assignment]
     return record
+
+
+def _say_how_to_load(output: Path) -> None:
+    click.echo(
+        f"Wrote {output}. Load it after `import sgnas_zoo` with "
+        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
+    )  # fmt: skip
+
+
+def _push(folder: Path, repo: str, **hub: Any) -> None:
+    from sgnas_zoo.hub.push import push
+
+    done = push(folder, repo, **hub)
+    what = "Pushed to" if done.changed else "Nothing has changed at"
+    click.echo(f"{what} {done.url} (commit {done.commit[:12]}).", err=True)
+    click.echo(f"Load it after `import sgnas_zoo` as {repo}@{hub['tag'] or done.commit[:12]}.", err=True)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -11,17 +11,17 @@ import timm
 from torch import nn
 
 from sgnas_zoo.costs import Conditions, native_conditions
-from sgnas_zoo.errors import ArchError, BudgetError, PretrainedError, UnknownNameError, unknown_name
-from sgnas_zoo.hub.generators import default_generator
-from sgnas_zoo.hub.supernets import TrainedSupernet, default_supernet, load_supernet, spaces_with_supernet
+from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, unknown_name
+from sgnas_zoo.hub.loading import load_model
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
 from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.selection import Generated, Pick, answer, choose_space, given, load, pick
-from sgnas_zoo.spaces import SPACES, FormName, SearchSpace
+from sgnas_zoo.spaces import SPACES, FormName
+from sgnas_zoo.weights import Pretrained, find_supernet, is_place, tagged_spaces, take_access
 from sgnas_zoo.zoo import zoo_entries
 
-REQUESTED = (*BUDGET_COSTS, "generator", "resolution", "supernet")
+REQUESTED = (*BUDGET_COSTS, "generator", "resolution", "revision", "token", "local_files_only")
 """Arguments left out of a model's own: it is rebuilt from its architecture, not from what led to it."""
 
 COST_NEUTRAL = frozenset(
@@ -91,7 +91,7 @@ def generate(
 def create_model(
     model_name: str | None = None,
     *,
-    pretrained: bool = False,
+    pretrained: Pretrained = False,
     flops: float | None = None,
     params: float | None = None,
     space: str | None = None,
@@ -104,52 +104,39 @@ def create_model(
     Args:
         model_name: "sgnas" or "greedynas" with a budget or ``arch=``, a published network ("sgnas_a"), or anything
             else that ``timm.create_model`` takes. Left out, the budget decides.
-        pretrained: Load weights. A network made for a budget inherits those of its space's supernet, in the form it
-            has there: ``supernet=`` names a folder or Hub repo, by default it is the embedded one. Fails with the next
-            step where there are none; never returns random weights.
+        pretrained: Load weights. A network made for a budget inherits those of a supernet, in the form it has there:
+            True takes the default tag of its space, a string names a tag, a folder, or a Hub repo id with an optional
+            ``@revision``. Fails with the next step where there are none; never returns random weights.
         flops: Most FLOPs (MACs) of the model returned, as in ``generate``.
         params: Most parameters of the model returned.
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: Everything else goes to ``timm.create_model`` (``num_classes``, ``in_chans``, ``drop_path_rate``, ...).
+        kwargs: ``revision``, ``token``, ``cache_dir`` and ``local_files_only`` say how to reach the Hub. Everything
+            else goes to ``timm.create_model`` (``num_classes``, ``in_chans``, ``drop_path_rate``, ...).
 
     Returns:
-        For MBConv families a ``timm.models.EfficientNet``; ``model.sgnas`` holds the record of a generated one.
+        For MBConv families a ``timm.models.EfficientNet``; ``model.sgnas`` holds the record of a generated one, with
+        the commit that each of its parts was read at.
 
     Raises:
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
     budgets = single(given(flops=flops, params=params))
-    if budgets and generator is not None:
-        generator = load(generator, "")
     if model_name is None:
-        if not budgets:
-            raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
-        if not (pretrained and "supernet" in kwargs):  # a supernet names its space
-            among = spaces_with_supernet() if pretrained else None
-            space = choose_space(space, None, generator, broadcast(budgets), among)
-        model_name = SPACES[space].family if space else "sgnas"
-    elif budgets and model_name in zoo_entries():
+        model_name, space = _family_for(pretrained, budgets, space, generator)
+    elif budgets and (model_name in zoo_entries() or ":" in model_name):
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
-    _check_name(model_name)
+    _check_name(model_name, pretrained)
+    if ":" in model_name:
+        access = take_access(kwargs)
+        return load_model(model_name, pretrained=bool(pretrained), access=access, **kwargs)
     chosen = given(space=space, generator=generator, resolution=resolution)
-    model: nn.Module = timm.create_model(model_name, pretrained=pretrained, **budgets, **chosen, **kwargs)
-    if budgets or "supernet" in kwargs:
+    model: nn.Module = timm.create_model(model_name, pretrained, **budgets, **chosen, **kwargs)
+    if budgets or pretrained:
         recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
         model._model_args = {k: v for k, v in recorded.items() if k not in REQUESTED}  # type: ignore[assignment]
-    return model
-
-
-def create_from(result: Generated, **kwargs: Any) -> nn.Module:
-    """Create the timm model of a generated result; ``kwargs`` go to ``timm.create_model``."""
-    conditions = result.conditions
-    model: nn.Module = timm.create_model(
-        SPACES[result.space].family, arch=str(result.arch), space=result.space, resolution=conditions.resolution,
-        num_classes=conditions.num_classes, in_chans=conditions.in_chans, **kwargs,
-    )  # fmt: skip
-    model.sgnas = result.record()  # type: ignore[assignment]
     return model
 
 
@@ -176,6 +163,8 @@ def build_family(
         kwargs: ``resolution``, the input side in pixels; all others are for timm.
     """
     budgets = single(given(**budgets))
+    access = take_access(kwargs)
+    generator = None if generator is None else load(generator, "", access)
     resolution = kwargs.pop("resolution", None)
     picked = pick(family, arch, space, budgets, generator, **_changes(form, resolution, kwargs))
     model = build_model(family, picked.arch, form, pretrained, resolution=resolution, **kwargs)
@@ -186,36 +175,36 @@ def build_family(
 
 def build_inherited(
     family: str,
+    pretrained: Pretrained,
     arch: str | None,
     space: str | None,
     budgets: Mapping[str, Any],
     generator: ArchGenerator | str | Path | None,
-    supernet: str | Path | None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a family's network with what a supernet holds for it: inherited weights, calibrated batch norm.
 
     Args:
         family: A family whose spaces have supernets.
+        pretrained: Which supernet, as in ``create_model``.
         arch: Architecture string; None to have one made for ``budgets``.
-        space: Name of its space; by default the supernet's, or the first embedded one that holds the budgets.
+        space: Name of its space; by default the supernet's, or the first one with weights that holds the budgets.
         budgets: As in ``build_family``. They hold for the form inside the supernet, which is what comes back.
-        generator: As in ``generate``; by default the one trained on the supernet.
-        supernet: Folder or Hub repo; by default the embedded one.
+        generator: As in ``generate``; by default the one trained on the supernet, or else the space's.
         kwargs: As in ``build_family``. Another number of classes than the supernet's gets a fresh classifier.
 
     Raises:
         PretrainedError: If there is nothing to inherit from.
     """
     budgets = single(given(**budgets))
+    access = take_access(kwargs)
     if arch is None and not budgets:
         raise PretrainedError(f"No weights are published for {family} itself; say flops=350e6, or which arch=.")
-    trained = load_supernet(supernet) if supernet else _embedded(family, arch, space, budgets)
+    trained, its_generator = find_supernet(pretrained, family, arch, space, budgets, access)
     own = trained.supernet.space
     if space not in (None, own.name):
         raise UnknownNameError(f"This supernet is of {own.name}, not {space}; leave space out or change it.")
-    if generator is None and arch is None:
-        generator = default_generator(own.name, of_supernet=True)
+    generator = its_generator if generator is None else load(generator, "", access)
     resolution = kwargs.pop("resolution", None)
     kwargs = {**kwargs, "num_classes": kwargs.get("num_classes", trained.supernet.num_classes)}
     picked = pick(family, arch, own.name, budgets, generator, **_changes("search", resolution, kwargs))
@@ -232,18 +221,41 @@ def build_inherited(
     return _checked(model, picked, budgets, kwargs)
 
 
+def _family_for(
+    pretrained: Pretrained, budgets: Mapping[str, float], space: str | None, generator: object
+) -> tuple[str, str | None]:
+    """Name of the family, and of the space where that is decided by now, for a request without a model's name.
+
+    Raises:
+        BudgetError: If there is no budget either.
+    """
+    if not budgets:
+        raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
+    if is_place(pretrained):  # a supernet names its space
+        return SPACES[space].family if space else "sgnas", space
+    among = tagged_spaces(pretrained) if pretrained else None
+    space = choose_space(space, None, generator, broadcast(budgets), among)
+    return SPACES[space].family, space
+
+
 def list_models() -> list[str]:
     """Names that ``create_model`` builds: families that take a budget, then published networks."""
     return [*dict.fromkeys(SPACES[name].family for name in SPACES), *zoo_entries()]
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, pretrained: Pretrained) -> None:
     """Refuse a registry name or tag that timm does not know, with near matches; sources such as hf-hub: pass.
 
     Raises:
-        UnknownNameError: If there is none of that name.
+        UnknownNameError: If there is none of that name, or ``pretrained`` names weights beside a fixed network.
     """
     base, _, tag = name.partition(".")
+    families = {SPACES[name].family for name in SPACES}
+    if not isinstance(pretrained, bool) and base not in families:
+        raise UnknownNameError(
+            f"{name} is one fixed network and takes pretrained=True, or {base}.TAG as its name; only a network that "
+            "is made for a budget inherits from a supernet."
+        )
     if ":" in name or "/" in name:
         return
     if not timm.is_model(base):
@@ -251,28 +263,6 @@ def _check_name(name: str) -> None:
     tags = timm.models.get_arch_pretrained_cfgs(base)
     if tag and name not in tags:
         raise unknown_name(f"tag of {base}", tag, [known.partition(".")[2] for known in tags])
-
-
-def _embedded(family: str, arch: str | None, space: str | None, budgets: Mapping[str, float]) -> TrainedSupernet:
-    """The embedded supernet for a request."""
-    names = [name for name in spaces_with_supernet() if SPACES[name].family == family]
-    if not names:
-        raise PretrainedError(
-            f"No supernet of {family} comes with the package; train one with recipes/train_supernet.py and name it "
-            "with supernet=FOLDER."
-        )
-    if space is None and arch is not None:
-        space = next((name for name in names if _reads(SPACES[name], arch)), names[0])
-    return default_supernet(choose_space(space, family, None, broadcast(budgets) if budgets else {}, names))
-
-
-def _reads(space: SearchSpace, arch: str) -> bool:
-    """Whether a string is an architecture of a space."""
-    try:
-        space.parse(arch)
-    except ArchError:
-        return False
-    return True
 
 
 def _changes(form: FormName, resolution: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from sgnas_zoo.costs import COSTS, Conditions, native_conditions
 from sgnas_zoo.errors import BudgetError, UnknownNameError
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
+from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast, plain
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.search.propose import propose
@@ -158,11 +159,16 @@ def choose_space(
     return chosen
 
 
-def load(generator: object, space: str) -> ArchGenerator:
-    """The generator that was given, or the embedded one of a space."""
+def load(generator: object, space: str, access: Access = Access()) -> ArchGenerator:  # noqa: B008  # immutable
+    """The generator that was given, loaded where it is a folder or a repo, or the embedded one of a space.
+
+    A revision in ``access`` speaks of weights; a generator's repo names its own: ``USER/NAME@REVISION``.
+    """
     if isinstance(generator, ArchGenerator):
         return generator
-    return default_generator(space) if generator is None else load_generator(generator)  # type: ignore[arg-type]
+    if generator is None:
+        return default_generator(space)
+    return load_generator(str(generator), **access._replace(revision=None)._asdict())
 
 
 def given(**values: Any) -> dict[str, Any]:

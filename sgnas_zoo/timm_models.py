@@ -43,7 +43,7 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def sgnas(
-    pretrained: bool = False,
+    pretrained: bool | str | Path = False,
     *,
     arch: str | None = None,
     space: str | None = None,
@@ -51,19 +51,19 @@ def sgnas(
     flops: float | None = None,
     params: float | None = None,
     generator: ArchGenerator | str | Path | None = None,
-    supernet: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given.
 
-    ``pretrained=True`` inherits weights from ``supernet``, or loads those that ``pretrained_cfg`` names.
+    ``pretrained=True`` inherits the default weights of its space, or loads those that ``pretrained_cfg`` names; a tag,
+    a folder or a Hub repo names the supernet to inherit from.
     """
     from sgnas_zoo import factory
 
     budgets = {"flops": flops, "params": params}
-    if pretrained and not _names_weights("sgnas", kwargs):
-        return factory.build_inherited("sgnas", arch, space, budgets, generator, supernet, **kwargs)
-    return factory.build_family("sgnas", pretrained, arch, space, form, budgets, generator, **kwargs)
+    if pretrained and not (pretrained is True and _names_weights("sgnas", kwargs)):
+        return factory.build_inherited("sgnas", pretrained, arch, space, budgets, generator, **kwargs)
+    return factory.build_family("sgnas", bool(pretrained), arch, space, form, budgets, generator, **kwargs)
 
 
 @register_model

@@ -101,7 +101,12 @@ def test_output_is_a_folder_that_timm_loads(tmp_path):
     (record,) = json.loads(out)
     assert "net" in err
     assert "untrained" in err
-    assert sorted(p.name for p in Path("net").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(p.name for p in Path("net").iterdir()) == [
+        "README.md",
+        "architecture.png",
+        "config.json",
+        "model.safetensors",
+    ]
     model = timm.create_model("local-dir:net", pretrained=True)
     assert model.num_classes == 5
     assert count_params(model) == record["params"]
@@ -240,13 +245,13 @@ def tiny(tmp_path):
 
 
 def test_generate_writes_inherited_weights(tiny):
-    made = ("--supernet", tiny / "supernet", "--generator", tiny / "generator", "--output", tiny / "model")
+    made = ("--pretrained", tiny / "supernet", "--generator", tiny / "generator", "--output", tiny / "model")
     out, err = good("generate", "--flops", "4M", *made, "--json")
     (record,) = json.loads(out)
     assert record["weights"] == "inherited"
     assert record["macs"] <= 4e6
     assert "trained on noise at 32 px with 3 classes" in err
-    assert "inherited weights" in err
+    assert "weights are inherited" in err
     assert "inherited from a supernet" in (tiny / "model" / "README.md").read_text()
     model = timm.create_model(f"local-dir:{tiny / 'model'}", pretrained=True)
     assert count_macs(model, 32) == record["macs"]
@@ -254,4 +259,4 @@ def test_generate_writes_inherited_weights(tiny):
 
 
 def test_weights_need_a_folder_to_go_to(tiny):
-    assert "add --output FOLDER" in refused("generate", "--flops", "4M", "--supernet", tiny / "supernet")
+    assert "add --output FOLDER" in refused("generate", "--flops", "4M", "--pretrained", tiny / "supernet")

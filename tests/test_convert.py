@@ -154,7 +154,7 @@ def test_a_network_of_random_tensors_computes_the_same(tmp_path, kind, layers):
     with SPACES.temporarily(TINY[kind].name, TINY[kind]) as space:
         for file in ("net.safetensors", "net.pth"):
             out = convert(tmp_path / file, tmp_path / f"{file}.out", space=space.name)
-            assert everything(out) == ["README.md", "config.json", "model.safetensors"]
+            assert everything(out) == ["README.md", "architecture.png", "config.json", "model.safetensors"]
             assert torch.allclose(logits_of(out, x), slow_forward(state, x), atol=1e-4)
         config = json.loads((out / "config.json").read_text())
         assert config["model_args"]["arch"] == "-".join("".join(map(str, kernels)) for kernels in layers)
@@ -225,7 +225,7 @@ def test_the_released_generator_gives_its_answers(converted):
 
 
 def test_what_a_converted_generator_says_of_itself(converted):
-    assert everything(converted) == ["README.md", "config.json", "model.safetensors"]
+    assert everything(converted) == ["README.md", "config.json", "evaluation.json", "model.safetensors"]
     config = json.loads((converted / "config.json").read_text())
     assert config["artifact"] == "generator"
     assert (config["space"], config["cost"]) == ("sgnas_imagenet", "conv_macs")
@@ -395,4 +395,4 @@ def test_output_in_the_way(tmp_path):
     with SPACES.temporarily(TINY["final"].name, TINY["final"]):
         refuse(tmp_path / "net.safetensors", tmp_path, "not empty")
         convert(tmp_path / "net.safetensors", tmp_path / "out", force=True)
-    assert everything(tmp_path / "out") == ["README.md", "config.json", "model.safetensors"]
+    assert everything(tmp_path / "out") == ["README.md", "architecture.png", "config.json", "model.safetensors"]

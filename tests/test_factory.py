@@ -19,7 +19,7 @@ from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import zoo_entries
+from sgnas_zoo.zoo import published, supernet_entries, zoo_entries
 
 IMAGENET, CIFAR = SPACES["sgnas_imagenet"], SPACES["sgnas_cifar"]
 
@@ -261,13 +261,12 @@ def test_pretrained_fails_with_a_next_step_rather_than_random_weights(name):
             make(name, pretrained=True)
 
 
-def test_pretrained_wants_something_to_inherit_from(monkeypatch):
+def test_pretrained_wants_something_to_inherit_from():
     with pytest.raises(PretrainedError, match="say flops=350e6"):
         create_model("sgnas", pretrained=True)
-    monkeypatch.setattr("sgnas_zoo.factory.spaces_with_supernet", list)
     for make in (create_model, lambda **kwargs: timm.create_model("sgnas", **kwargs)):
-        with pytest.raises(PretrainedError, match="train one with recipes/train_supernet"):
-            make(flops=350e6, pretrained=True)
+        with pytest.raises(PretrainedError, match=r"in1k.*not published yet; train.*train_supernet.*sgnas-zoo push"):
+            make(flops=350e6, pretrained="in1k")
 
 
 @pytest.mark.parametrize("module", ["supernet.unified", "models.builder", "hub.supernets"])
@@ -365,8 +364,8 @@ def test_help_loads_neither_torch_nor_timm():
 # --- architecture of the package
 
 ORDER = (
-    "errors", "registry", "spaces", "costs", "supernet", "search", "models", "zoo", "hub", "selection", "factory",
-    "timm_models", "cli", "training",
+    "errors", "registry", "spaces", "costs", "supernet", "search", "models", "zoo", "hub", "selection", "weights",
+    "factory", "timm_models", "cli", "training",
 )  # fmt: skip
 RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")
@@ -420,3 +419,35 @@ def test_imports_point_one_way():
 )
 def test_an_import_the_other_way_is_noticed(source):
     assert [*offences("search", ast.parse(source), "sgnas_zoo.search")]
+
+
+# --- what pretrained may say
+
+
+def test_a_tag_that_nobody_knows_gets_near_matches():
+    with pytest.raises(UnknownNameError, match=r"Unknown tag.*'cifar100'.*did you mean.*cifar10"):
+        create_model(flops=350e6, pretrained="cifar100")
+    with pytest.raises(ArtifactError, match="me/none is not in the cache"):
+        create_model(flops=350e6, pretrained="me/none", local_files_only=True)
+
+
+@pytest.mark.parametrize("name", ["sgnas_a", "resnet18", "hf-hub:me/model"])
+def test_a_fixed_network_takes_no_supernet(name):
+    with pytest.raises(UnknownNameError, match="one fixed network and takes pretrained=True"):
+        create_model(name, pretrained="cifar10")
+
+
+def test_a_saved_model_takes_no_budget():
+    with pytest.raises(BudgetError, match="one fixed network; leave the budget out"):
+        create_model("hf-hub:me/model", flops=350e6)
+
+
+def test_every_supernet_entry_has_a_place_and_one_default_per_space():
+    entries = supernet_entries()
+    assert {"sgnas_imagenet.cifar10_r64", "sgnas_imagenet.in1k", "sgnas_micro.cifar10"} <= {
+        f"{entry.space}.{entry.tag}" for entry in entries
+    }
+    for space in {entry.space for entry in entries}:
+        assert sum(entry.default for entry in entries if entry.space == space) == 1
+    for place in (place for entry in entries for place in (entry.supernet, entry.generator) if place):
+        assert "/" in place or (published(place) / "config.json").is_file()

@@ -185,8 +185,8 @@ def rewrite(folder, change, file="model.safetensors"):
 
 
 WRONG = [
-    ({"artifact": "generator"}, "describes no supernet"),
-    ({"artifact": None}, "describes no supernet"),
+    ({"artifact": "generator"}, "holds no supernet"),
+    ({"artifact": None}, "holds no supernet"),
     ({"format_version": 2}, "has format version 2, this sgnas_zoo reads 1; upgrade"),
     ({"format_version": None}, "has format version None"),
     ({"space": "sgnas_mikro"}, "Unknown space 'sgnas_mikro': did you mean sgnas_micro"),

@@ -104,7 +104,7 @@ def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, genera
     for name in ("curves.png", "settings.yaml", "README.md", "calibration.safetensors"):
         assert (supernet / name).is_file()
     with pytest.warns(UserWarning, match="trained on colours at 16 px with 3 classes"):
-        model = sgnas_zoo.create_model(flops=4e6, pretrained=True, supernet=supernet, generator=generator)
+        model = sgnas_zoo.create_model(flops=4e6, pretrained=supernet, generator=generator)
     assert model.num_classes == 3
     assert model.sgnas["macs"] <= 4e6
     assert model.sgnas["weights"] == "inherited"
@@ -112,7 +112,7 @@ def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, genera
     expected = trained.inherit(trained.supernet.space.parse(model.sgnas["arch"]))
     assert torch.equal(model.eval()(x), expected(x))
     with pytest.warns(UserWarning, match="trained on colours"):
-        other = sgnas_zoo.create_model("sgnas", arch="-".join(["35"] * 8), pretrained=True, supernet=supernet)
+        other = sgnas_zoo.create_model("sgnas", arch="-".join(["35"] * 8), pretrained=supernet)
     assert not torch.equal(model(x), other.eval()(x))
 
 
@@ -202,7 +202,7 @@ def test_evidence_is_measured_on_a_supernet_and_its_generator(images, supernet, 
     made = ("--supernet", supernet, "--generator", generator, "--dataset", images, "--split", "train", "--workers", 0)
     result = invoke("measure_supernet.py", *made, "--budgets", 3, "--randoms", 2, "--output", tmp_path)
     assert result.exit_code == 0, result.output
-    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    evidence = json.loads((tmp_path / "evaluation.json").read_text())
     rows = evidence["budgets"]
     assert evidence["over_budget"] == 0
     assert all(0.99 * row["requested"] <= row["achieved"] <= row["requested"] for row in rows)

@@ -6,49 +6,72 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.remote import Access, Repo
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def find_artifact(
-    folder_or_repo: str | Path, revision: str | None = None, token: str | None = None,
-    cache_dir: str | Path | None = None, local_files_only: bool = False,
-) -> tuple[Path, str | None]:  # fmt: skip
-    """The folder of an artifact, fetched into the Hub cache where it is a repo; and the commit it was fetched at.
+class Artifact:
+    """A folder, or a Hub repo at one commit whose files are fetched when they are asked for.
+
+    Args:
+        folder_or_repo: A folder, or a repo id with an optional ``@revision``.
+        access: How to reach a repo; nothing of it concerns a folder.
 
     Raises:
-        ArtifactError: If it is neither a folder nor a repo that can be fetched.
+        ArtifactError: If it is neither a folder nor a repo that can be reached.
     """
-    folder = Path(folder_or_repo)
-    if folder.is_file():
-        raise ArtifactError(f"{folder} is a file; name the folder that holds {CONFIG} and {WEIGHTS}.")
-    if folder.exists():
-        return folder, None
-    return _pull(str(folder_or_repo), revision, token, cache_dir, local_files_only)
+
+    def __init__(self, folder_or_repo: str | Path, access: Access = Access()) -> None:  # noqa: B008  # immutable
+        self.id = str(folder_or_repo)
+        path = Path(folder_or_repo)
+        if path.is_file():
+            raise ArtifactError(f"{path} is a file; name the folder that holds {CONFIG} and {WEIGHTS}.")
+        self._place: Path | Repo = path if path.exists() else Repo(self.id, access)
+        self.commit = self._place.commit if isinstance(self._place, Repo) else None
+
+    def file(self, name: str) -> Path:
+        """Where a file of it is; in a folder, whether or not it is there.
+
+        Raises:
+            ArtifactError: If a repo has none, or it cannot be fetched.
+        """
+        return self._place.file(name) if isinstance(self._place, Repo) else self._place / name
+
+    def config(self, kind: str, version: int) -> dict[str, Any]:
+        """Its config, if it is of a kind and a format version.
+
+        Raises:
+            ArtifactError: If it is not, or the config is missing or damaged.
+        """
+        config = read_config(self.file(CONFIG))
+        if config.get("artifact") != kind:
+            raise ArtifactError(f"{self.id} holds no {kind}; name a {kind}'s folder or repo.")
+        if config.get("format_version") != version:
+            raise ArtifactError(
+                f"{self.id} has format version {config.get('format_version')!r}, this sgnas_zoo reads {version}; "
+                "upgrade sgnas_zoo."
+            )
+        return config
 
 
-def read_artifact(folder: Path, kind: str, version: int) -> dict[str, Any]:
-    """The config of an artifact of a kind.
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file, from its header alone.
 
     Raises:
-        ArtifactError: If it is of another kind or format version, missing or damaged.
+        ArtifactError: If it is missing or damaged.
     """
-    where = folder / CONFIG
-    config = read_config(where)
-    if config.get("artifact") != kind:
-        raise ArtifactError(f"{where} describes no {kind}; name a {kind}'s folder.")
-    if config.get("format_version") != version:
-        raise ArtifactError(
-            f"{where} has format version {config.get('format_version')!r}, this sgnas_zoo reads {version}; "
-            "upgrade sgnas_zoo."
-        )
-    return config
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is missing or damaged; fetch the artifact again.") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -67,15 +90,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, path: Path) -> None:
-    """Load the weights of ``path`` into a module that its config describes.
+    """Load the weights of ``path`` into a module that its config describes; the header is checked first.
 
     Raises:
         ArtifactError: If they do not fit, or as ``read_weights`` does.
     """
-    state = read_weights(path)
-    if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in module.state_dict().items()}:
+    if read_shapes(path) != {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}:
         raise ArtifactError(f"{path} does not fit its config; fetch the artifact again.")
-    module.load_state_dict(state)
+    state = read_weights(path)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:  # a kind of number that cannot become what the module holds
+        raise ArtifactError(f"{path} does not fit its config; fetch the artifact again.") from error
 
 
 def text(value: object) -> str:
@@ -90,25 +116,3 @@ def items(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{value!r} is no list")
     return value
-
-
-def _pull(repo: str, revision: str | None, token: str | None, cache_dir: str | Path | None,
-          local_files_only: bool) -> tuple[Path, str]:  # fmt: skip
-    """Fetch a repo's artifact at one commit; return its folder in the cache and the commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name, _, at = repo.partition("@")
-    if name.count("/") != 1:
-        raise ArtifactError(f"There is no folder {repo!r}, and it is no Hub repo id either; write USER/NAME.")
-    try:
-        folder = Path(snapshot_download(
-            name, revision=revision or at or None, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
-            allow_patterns=["*.safetensors", CONFIG, "README.md"],
-        ))  # fmt: skip
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, ConnectionError) as error:
-        reason = type(error).__name__
-        raise ArtifactError(
-            f"Cannot fetch {repo} from the Hub ({reason}); check the name, the revision and your connection."
-        ) from error
-    return folder, folder.name

@@ -1,80 +1,167 @@
-"""Cards: templates beside this file, rendered from records, so that no number is typed twice."""
+"""Cards: templates beside this file, rendered from what an artifact's folder says, so that no number is typed twice.
+
+To add a kind: write ``templates/<kind>.md`` and a function in ``card_facts.py``, and add both to ``KINDS``. Templates
+lay out; what they show comes clean from ``card_text.py``.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.card_facts import generator_facts, model_facts, supernet_facts
+from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes
+from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
+from sgnas_zoo.hub.card_text import Fields, dataset_id, hub_id, license_id, title
+from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.pictures import draw
+
+CARD, PICTURE, EVALUATION = "README.md", "architecture.png", "evaluation.json"
 TEMPLATES = Path(__file__).parent / "templates"
-WEIGHTS = {
-    "untrained": "**The weights are untrained** (random initialisation): train the network before use.",
-    "inherited": "The weights were inherited from a supernet and calibrated: fine-tune them for full accuracy.",
-    "retrained": "The weights were trained from scratch with `recipes/retrain.py`.",
-    "fine-tuned": "The weights were fine-tuned with `recipes/finetune.py`.",
-    "converted": "The weights were converted from a released checkpoint.",
-    "unknown": "Where the weights come from was not recorded.",
-}
-"""What a card says of weights, by their recorded origin."""
 
 
-def render_model_card(title: str, config: dict[str, Any]) -> str:
-    """The card of a saved model.
+class _Kind(NamedTuple):
+    """What the card of a kind of artifact is made of."""
+
+    templates: tuple[str, ...]
+    facts: Callable[[Fields, Fields], Facts]
+    library: str
+    tags: tuple[str, ...]
+
+
+KINDS = {
+    "model": _Kind(("model", "origin", "citation"), model_facts, "timm", ("timm", "sgnas-zoo")),
+    "generator": _Kind(
+        ("generator", "evidence", "origin", "citation"), generator_facts, "sgnas-zoo",
+        ("sgnas-zoo", "architecture-generator"),
+    ),
+    "supernet": _Kind(
+        ("supernet", "evidence", "origin", "citation"), supernet_facts, "sgnas-zoo", ("sgnas-zoo", "supernet")
+    ),
+}  # fmt: skip
+
+
+def card_files(folder: Path, repo: str | None = None, *, name: str | None = None) -> dict[str, bytes]:
+    """All that an artifact's card consists of, by path inside its folder; the same bytes whenever it is rendered.
+
+    Only ``config.json`` and, where the folder has one, ``evaluation.json`` are read: plain data that somebody
+    measured, such as what ``recipes/evaluate.py`` writes for a model.
 
     Args:
-        title: Heading, usually the folder's name.
-        config: The model's ``config.json``.
+        folder: Folder of a model, a generator or a supernet.
+        repo: Hub id ``USER/NAME`` that the usage lines name.
+        name: Heading; by default the repo's NAME, or else the folder's.
+
+    Raises:
+        ArtifactError: If the folder holds no artifact, a field is not what it has to be, or ``repo`` is no Hub id.
     """
-    record, cfg = config.get("sgnas", {}), config["pretrained_cfg"]
-    data = ModelCardData(
-        license=cfg.get("license", "apache-2.0"),
-        library_name="timm",
-        pipeline_tag="image-classification",
-        tags=["image-classification", "timm", "sgnas-zoo"],
+    if repo is not None and hub_id(repo) != repo:
+        raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME.")
+    own = name or (repo or "").partition("/")[2] or folder.absolute().name
+    where = title(folder.absolute().name)
+    config = Fields(read_config(folder / CONFIG), f"{CONFIG} of {where}")
+    evaluation = Fields(_evaluation(folder / EVALUATION), f"{EVALUATION} of {where}")
+    try:
+        return _files(config, evaluation, repo, title(own))
+    except RecursionError as error:
+        raise ArtifactError(f"{config.where} is nested too deeply; let what made it write it again.") from error
+
+
+def write_card(folder: Path, repo: str | None = None, *, name: str | None = None) -> None:
+    """Write a card's files into its folder; those of an earlier one that no longer belong there go.
+
+    Args:
+        folder: As ``card_files``.
+        repo: As ``card_files``.
+        name: As ``card_files``.
+
+    Raises:
+        ArtifactError: As ``card_files`` does, or if the folder cannot be written.
+    """
+    files = card_files(folder, repo, name=name)
+    results = folder / RESULTS
+    if results.is_symlink() or (results.exists() and not results.is_dir()):
+        raise ArtifactError(f"{results} is no folder; remove it.")
+    try:
+        for path, content in files.items():
+            _replace(folder / path, content)
+        ours = [folder / PICTURE, *folder.glob(f"{OURS}*.yaml")]
+        for file in ours:
+            if str(file.relative_to(folder)) not in files:
+                file.unlink(missing_ok=True)
+        if results.is_dir() and not any(results.iterdir()):
+            results.rmdir()
+    except OSError as error:
+        raise ArtifactError(f"Cannot write to {folder}: {error.strerror}; free space or choose another one.") from error
+
+
+def _evaluation(path: Path) -> object:
+    """What ``evaluation.json`` holds; nothing where there is none."""
+    if path.is_symlink():
+        raise ArtifactError(f"{path} is a link; put the file itself there.")
+    return read_config(path) if path.exists() else {}
+
+
+def _files(config: Fields, evaluation: Fields, repo: str | None, name: str) -> dict[str, bytes]:
+    own = "model" if "pretrained_cfg" in config or "architecture" in config else config.text("artifact")
+    if own not in KINDS:
+        raise ArtifactError(f"{config.where} tells of no {', '.join(KINDS)}; name a folder that a recipe wrote.")
+    kind = KINDS[own]
+    arch = architecture(config) if own == "model" else None
+    results = None
+    if own == "model":
+        results = read_results(config.part("sgnas"), evaluation, num_classes(config))
+    facts = kind.facts(config, evaluation) | {"title": name, "repo": repo, "place": repo or "FOLDER"}
+    facts |= {"picture": arch and PICTURE, "results": results}
+    card = _render(kind, _metadata(kind, config, facts, results), facts)
+    drawn = {} if arch is None else {PICTURE: draw(arch)}
+    return {CARD: card.encode(), **drawn, **(results.files() if results else {})}
+
+
+def _metadata(kind: _Kind, config: Fields, facts: Facts, results: Results | None) -> ModelCardData:
+    """What the Hub indexes: in front of the card."""
+    record, is_model = config.part("sgnas"), kind is KINDS["model"]
+    dataset = dataset_id(dataset_of(record if is_model else config).text("source"))
+    task = "image-classification" if num_classes(config) else "image-feature-extraction"
+    base = base_model(record)
+    relation: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
+    index = results.index() if results else []
+    space = [str(facts["space"])] if facts["space"] else []
+    return ModelCardData(
+        license=license_id(config.part("pretrained_cfg").text("license")),
+        library_name=kind.library,
+        pipeline_tag=task if is_model else None,
+        tags=[*([task] if is_model else []), *kind.tags, "neural-architecture-search", *space],
+        datasets=[dataset] if dataset else None,
+        base_model=base,
+        metrics=["accuracy"] if index else None,
+        model_name=str(facts["title"]) if index else None,
+        eval_results=index or None,
+        **relation,
     )
-    return _render(
-        "model.md",
-        data,
-        title=_plain(title),
-        architecture=config["architecture"],
-        arch=config["model_args"].get("arch"),
-        num_classes=config["num_classes"],
-        resolution=cfg["input_size"][-1],
-        record=record,
-        weights=WEIGHTS.get(record.get("weights", "unknown"), WEIGHTS["unknown"]),
-    )
 
 
-def render_generator_card(title: str, config: dict[str, Any], **facts: Any) -> str:
-    """The card of a generator.
-
-    Args:
-        title: Heading.
-        config: The generator's ``config.json``.
-        facts: ``origin`` (how it was made) and, as far as measured, ``agreement`` and ``rows`` of requested and
-            achieved costs.
-    """
-    data = ModelCardData(license="apache-2.0", library_name="sgnas-zoo", tags=["sgnas-zoo", "architecture-generator"])
-    return _render("generator.md", data, title=_plain(title), config=config, **facts)
+def _render(kind: _Kind, data: ModelCardData, facts: Facts) -> str:
+    template = "\n".join((TEMPLATES / f"{name}.md").read_text(encoding="utf-8") for name in kind.templates)
+    card = str(ModelCard.from_template(data, template_str=template, **facts))
+    return re.sub("\n{3,}", "\n\n", card).rstrip() + "\n"
 
 
-def render_supernet_card(title: str, config: dict[str, Any], **facts: Any) -> str:
-    """The card of a supernet.
-
-    Args:
-        title: Heading.
-        config: The supernet's ``config.json``.
-        facts: ``metrics`` and whatever else was measured on it, as the template takes them.
-    """
-    data = ModelCardData(license="apache-2.0", library_name="sgnas-zoo", tags=["sgnas-zoo", "supernet"])
-    return _render("supernet.md", data, title=_plain(title), config=config, **facts)
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole; where a link is, the link goes, not what it leads to."""
+    path.parent.mkdir(exist_ok=True)
+    staging = path.with_name(f".{path.name}.partial")
+    staging.unlink(missing_ok=True)
+    with staging.open("xb") as file:
+        file.write(content)
+    os.replace(staging, path)
 
 
-def _render(template: str, data: ModelCardData, **values: Any) -> str:
-    return str(ModelCard.from_template(data, template_path=str(TEMPLATES / template), **values)).rstrip() + "\n"
-
-
-def _plain(text: str) -> str:
-    """Text that cannot start markup: names come from users."""
-    return "".join(c if c.isalnum() or c in " ._-" else "-" for c in text)
+__all__ = ["CARD", "EVALUATION", "PICTURE", "RESULTS", "card_files", "write_card"]

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.cards import render_generator_card
-from sgnas_zoo.hub.files import check_free, new_folder, read_config
+from sgnas_zoo.hub.cards import EVALUATION, write_card
+from sgnas_zoo.hub.files import check_free, new_folder, read_config, write_json
 from sgnas_zoo.hub.generators import MAX_WIDTH, save_generator
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
@@ -69,8 +68,8 @@ def convert(
         with new_folder(output, force) as folder:
             save_generator(generator, folder)
             origin = "Converted from a released checkpoint; the weights are the released ones."
-            card = render_generator_card(Path(output).name, read_config(folder / CONFIG), origin=origin)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_json(folder / EVALUATION, {"origin": origin})
+            write_card(folder, name=Path(output).absolute().name)
         return Path(output)
     if "first.conv.weight" in state and "last_stage.0.weight" in state:
         return save_model(_model(state, space), output, weights="converted", force=force)

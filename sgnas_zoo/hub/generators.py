@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, fill, find_artifact, items, read_artifact, text
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, items, text
 from sgnas_zoo.hub.files import sha256, write_json
+from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import embedded_generator, embedded_supernet_generator
+from sgnas_zoo.zoo import embedded_generator, published
 
 FORMAT_VERSION = 1
 MAX_WIDTH = 1024
@@ -61,33 +62,44 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
     Raises:
         ArtifactError: If it is missing, damaged, of another kind, or of a newer format.
     """
-    folder, commit = find_artifact(folder_or_repo, revision, token, cache_dir, local_files_only)
-    generator = _from_config(read_artifact(folder, "generator", FORMAT_VERSION), folder)
-    fill(generator, folder / WEIGHTS)
-    generator.source = GeneratorSource(str(folder_or_repo), commit, sha256(folder / WEIGHTS))
+    artifact = Artifact(folder_or_repo, Access(revision, token, cache_dir, local_files_only))
+    generator = _from_config(artifact.config("generator", FORMAT_VERSION), artifact.id)
+    weights = artifact.file(WEIGHTS)
+    fill(generator, weights)
+    generator.source = GeneratorSource(artifact.id, artifact.commit, sha256(weights))
     return generator.eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=8)
-def default_generator(space: str, of_supernet: bool = False) -> ArchGenerator:
-    """The embedded generator of a space.
+def published_generator(place: str, access: Access = Access()) -> ArchGenerator:  # noqa: B008  # immutable
+    """A generator that the package names: in one of its own folders, or in a repo.
 
     Args:
-        space: Name of the space.
-        of_supernet: Take the one that was trained on the space's embedded supernet, where there is one.
+        place: As ``SupernetEntry.generator``.
+        access: How to reach a repo.
+
+    Raises:
+        ArtifactError: As ``load_generator`` does.
+    """
+    generator = load_generator(published(place), **access._asdict())
+    if isinstance(published(place), Path):
+        generator.source = replace(generator.source, id=f"sgnas_zoo/{place}")
+    return generator
+
+
+def default_generator(space: str) -> ArchGenerator:
+    """The embedded generator of a space.
 
     Raises:
         ArtifactError: If the space has none.
     """
-    folder = (embedded_supernet_generator(space) if of_supernet else None) or embedded_generator(space)
+    folder = embedded_generator(space)
     if folder is None:
         raise ArtifactError(
             f"There is no embedded generator for {space}; give one of your own with generator=FOLDER (--generator), "
             f"or choose a space that has one: {', '.join(spaces_with_generator())}."
         )
-    generator = load_generator(folder)
-    generator.source = replace(generator.source, id=f"sgnas_zoo/{folder.name}")
-    return generator
+    return published_generator(folder.name)
 
 
 def spaces_with_generator() -> list[str]:
@@ -95,9 +107,8 @@ def spaces_with_generator() -> list[str]:
     return [name for name in SPACES if embedded_generator(name)]
 
 
-def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:
+def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
     """Build the generator a config describes; every field is checked before anything is allocated."""
-    where = folder / CONFIG
     try:
         low, high = (float(value) for value in items(config["range"]))
         width, target_chs = config["width"], config["target_chs"]
@@ -107,6 +118,6 @@ def _from_config(config: dict[str, Any], folder: Path) -> ArchGenerator:
         conditions = Conditions(**config["conditions"])
         cost = COSTS[text(config["cost"])].name
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"{where} is not valid ({error}); fetch the artifact again.") from error
+        raise ArtifactError(f"The config of {where} is not valid ({error}); fetch the artifact again.") from error
     with torch.random.fork_rng():
         return ArchGenerator(prior, cost, conditions, (low, high), width, target_chs)

@@ -1,4 +1,4 @@
-"""Models as artifacts: a folder that plain timm loads."""
+"""Models as artifacts: folders that plain timm loads, too."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from timm.models import save_for_hf
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.cards import render_model_card
+from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import new_folder, write_json
 
-CONFIG = "config.json"
-NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution", "supernet")
+NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution")
 """Arguments that a rebuilt model does not take: classes are stated at the root (twice is an error in transformers), a
 budget was only the way to the architecture."""
 
@@ -48,7 +48,7 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
             config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
             config["model_args"].pop("num_classes", None)
             write_json(staging / CONFIG, config)
-            (staging / "README.md").write_text(render_model_card(Path(folder).name, config), encoding="utf-8")
+            write_card(staging, name=Path(folder).absolute().name)
     finally:
         model._model_args = arguments  # type: ignore[assignment]
     return Path(folder)

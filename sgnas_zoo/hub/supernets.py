@@ -21,19 +21,20 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.hub.artifacts import (
     CONFIG,
     WEIGHTS,
+    Artifact,
     fill,
-    find_artifact,
     items,
-    read_artifact,
+    read_shapes,
     read_weights,
     text,
 )
 from sgnas_zoo.hub.files import sha256, write_json
+from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch
 from sgnas_zoo.supernet import UnifiedSupernet, calibrate_bn
-from sgnas_zoo.zoo import embedded_supernet
+from sgnas_zoo.zoo import published
 
 FORMAT_VERSION = 1
 CALIBRATION = "calibration.safetensors"
@@ -162,43 +163,33 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
     Raises:
         ArtifactError: If it is missing, damaged, of another kind, or of a newer format.
     """
-    folder, commit = find_artifact(folder_or_repo, revision, token, cache_dir, local_files_only)
-    trained = _from_config(read_artifact(folder, "supernet", FORMAT_VERSION), folder)
-    fill(trained.supernet, folder / WEIGHTS)
-    images = read_weights(folder / CALIBRATION).get("images")
-    if images is None or images.dtype != torch.uint8 or not _is_rgb(images.shape):
-        raise ArtifactError(f"{folder / CALIBRATION} holds no calibration images; fetch the artifact again.")
+    artifact = Artifact(folder_or_repo, Access(revision, token, cache_dir, local_files_only))
+    trained = _from_config(artifact.config("supernet", FORMAT_VERSION), artifact.id)
+    weights, images = artifact.file(WEIGHTS), _read_images(artifact.file(CALIBRATION))
+    fill(trained.supernet, weights)
     trained.supernet.eval().requires_grad_(False)
-    source = GeneratorSource(str(folder_or_repo), commit, sha256(folder / WEIGHTS))
-    return replace(trained, calibration=images, source=source)
+    return replace(trained, calibration=images, source=GeneratorSource(artifact.id, artifact.commit, sha256(weights)))
 
 
 @lru_cache(maxsize=4)
-def default_supernet(space: str) -> TrainedSupernet:
-    """The embedded supernet of a space.
+def published_supernet(place: str, access: Access = Access()) -> TrainedSupernet:  # noqa: B008  # immutable
+    """A supernet that the package names: in one of its own folders, or in a repo.
+
+    Args:
+        place: As ``SupernetEntry.supernet``.
+        access: How to reach a repo.
 
     Raises:
-        ArtifactError: If the space has none.
+        ArtifactError: As ``load_supernet`` does.
     """
-    folder = embedded_supernet(space)
-    if folder is None:
-        raise ArtifactError(
-            f"There is no trained supernet for {space}; train one with recipes/train_supernet.py, "
-            f"or choose a space that has one: {', '.join(spaces_with_supernet())}."
-        )
-    trained = load_supernet(folder)
-    assert trained.source is not None
-    return replace(trained, source=replace(trained.source, id=f"sgnas_zoo/{folder.name}"))
+    trained = load_supernet(published(place), **access._asdict())
+    if trained.source is None or not isinstance(published(place), Path):
+        return trained
+    return replace(trained, source=replace(trained.source, id=f"sgnas_zoo/{place}"))
 
 
-def spaces_with_supernet() -> list[str]:
-    """Names of the spaces with an embedded supernet, in registry order."""
-    return [name for name in SPACES if embedded_supernet(name)]
-
-
-def _from_config(config: dict[str, Any], folder: Path) -> TrainedSupernet:
+def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
     """What a config describes, with fresh weights; every field is checked before anything is allocated."""
-    where = folder / CONFIG
     try:
         num_classes, in_chans, resolution = (config[name] for name in ("num_classes", "in_chans", "resolution"))
         limits = ((num_classes, MAX_CLASSES), (in_chans, 3), (resolution, MAX_RESOLUTION))
@@ -216,12 +207,21 @@ def _from_config(config: dict[str, Any], folder: Path) -> TrainedSupernet:
         with torch.random.fork_rng():
             supernet = UnifiedSupernet(space, num_classes, in_chans)
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"{where} is not valid ({error}); fetch the artifact again.") from error
+        raise ArtifactError(f"The config of {where} is not valid ({error}); fetch the artifact again.") from error
     none = torch.empty(0, dtype=torch.uint8)
     return TrainedSupernet(supernet, resolution, classes, preprocessing, dataset, training, none)
 
 
-def _is_rgb(shape: torch.Size) -> bool:
+def _read_images(path: Path) -> Tensor:
+    """The calibration images, if they are moderately many: the header is checked before they are read."""
+    shapes = read_shapes(path)
+    images = read_weights(path)["images"] if list(shapes) == ["images"] and _is_rgb(shapes["images"]) else None
+    if images is None or images.dtype != torch.uint8:
+        raise ArtifactError(f"{path} holds no calibration images; fetch the artifact again.")
+    return images
+
+
+def _is_rgb(shape: tuple[int, ...]) -> bool:
     """Whether a tensor is a moderate number of RGB images of a moderate size."""
     return (
         len(shape) == 4

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from timm.data import create_transform, resolve_model_data_config
-from timm.models import parse_model_name, resolve_model_input_args
+from timm.models import resolve_model_input_args
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.factory import create_model
-from sgnas_zoo.hub.files import read_config
-from sgnas_zoo.hub.models import CONFIG
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.transforms import Transform
+from sgnas_zoo.weights import Pretrained
 from sgnas_zoo.zoo import zoo_entries
 
 OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
@@ -27,7 +24,7 @@ OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "
 
 def make_network(
     model: str | None, flops: float | None = None, params: float | None = None, space: str | None = None,
-    arch: str | None = None, *, pretrained: bool, resolution: int | None = None, **kwargs: Any,
+    arch: str | None = None, *, pretrained: Pretrained, resolution: int | None = None, **kwargs: Any,
 ) -> nn.Module:  # fmt: skip
     """Create the network that a recipe's options describe: by name, by architecture string, or for budgets.
 
@@ -37,7 +34,7 @@ def make_network(
         params: Budget in parameters, without a name.
         space: Search space of the budgets or of ``arch``; beside a name it says nothing.
         arch: Architecture string, without a name.
-        pretrained: Load or inherit weights; there is an error where there are none.
+        pretrained: Load or inherit weights, as ``create_model`` does; there is an error where there are none.
         resolution: Input side in pixels that it will see, if another than its own.
         kwargs: For timm; those that are None are left out.
 
@@ -129,17 +126,3 @@ def arch_of(network: nn.Module) -> dict[str, Any]:
         entry = zoo_entries()[name]
         stated = {"space": entry.space, "arch": entry.arch, "form": entry.form}
     return {key: stated[key] for key in ("space", "arch", "form") if key in stated}
-
-
-def saved_record(model: str) -> dict[str, Any]:
-    """What the config of a ``local-dir:`` or ``hf-hub:`` model says of its origin; empty for other names."""
-    source, name = parse_model_name(model)
-    if source == "local-dir":
-        config = read_config(Path(name) / CONFIG)
-    elif source == "hf-hub":
-        repo, _, revision = name.partition("@")
-        config = read_config(Path(hf_hub_download(repo, CONFIG, revision=revision or None)))
-    else:
-        return {}
-    record = config.get("sgnas")
-    return dict(record) if isinstance(record, dict) else {}

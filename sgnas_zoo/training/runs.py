@@ -21,8 +21,9 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from sgnas_zoo.errors import ArtifactError, DataError, unknown_name
+from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.files import among_others, check_free, write_json
-from sgnas_zoo.hub.models import CONFIG, save_model
+from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.training.data import (
     OnCorrupt,
     TransformedImages,

@@ -1,7 +1,8 @@
-"""Published architectures: one JSON file each in ``entries/``.
+"""Published architectures and supernets: one JSON file each in ``entries/`` and ``supernets/``.
 
-To add one: write ``entries/<name>.json`` with space, form, arch, what was published and the costs it has here. It then
-is a timm model by that name; a test builds it, recomputes its costs and compares.
+To add a supernet: write ``supernets/<space>.<tag>.json`` as ``SupernetEntry`` says. To add an architecture: write
+``entries/<name>.json`` with space, form, arch, what was published and the costs it has here. It then is a timm model by
+that name; a test builds it, recomputes its costs and compares.
 """
 
 from __future__ import annotations
@@ -58,20 +59,47 @@ def zoo_entries() -> Registry[ZooEntry]:
     return entries
 
 
+@dataclass(frozen=True)
+class SupernetEntry:
+    """A trained supernet that a space knows under a tag, as timm knows weights under tags.
+
+    Args:
+        space: Name of its search space.
+        tag: What ``pretrained=`` calls it.
+        dataset: What it was trained on.
+        default: Whether ``pretrained=True`` means it.
+        supernet: A folder of the package's artifacts, or a Hub repo id with ``@revision``; None before it is published.
+        generator: The generator that was trained on it, likewise.
+    """
+
+    space: str
+    tag: str
+    dataset: str
+    default: bool
+    supernet: str | None
+    generator: str | None
+
+
+@cache
+def supernet_entries() -> tuple[SupernetEntry, ...]:
+    """All supernets with a tag, in the order of their spaces; those that are published and default come first."""
+    entries = []
+    for path in (ENTRIES.parent / "supernets").glob("*.json"):
+        space, _, tag = path.stem.partition(".")
+        entries.append(SupernetEntry(SPACES[space].name, tag, **json.loads(path.read_text(encoding="utf-8"))))
+    order = {name: number for number, name in enumerate(SPACES)}
+    return tuple(sorted(entries, key=lambda e: (order[e.space], not e.supernet, not e.default, e.tag)))
+
+
 def embedded_generator(space: str) -> Path | None:
     """Folder of the generator that comes with the package for a space: its default, or else its supernet's."""
-    return _folder(f"{space}_generator") or embedded_supernet_generator(space)
+    default = ARTIFACTS / f"{space}_generator"
+    if default.is_dir():
+        return default
+    inside = (e.generator for e in supernet_entries() if e.space == space and e.generator and "/" not in e.generator)
+    return next((ARTIFACTS / name for name in inside), None)
 
 
-def embedded_supernet(space: str) -> Path | None:
-    """Folder of the trained supernet that comes with the package for a space, if there is one."""
-    return _folder(f"{space}_supernet")
-
-
-def embedded_supernet_generator(space: str) -> Path | None:
-    """Folder of the generator that was trained on the embedded supernet of a space, if there is one."""
-    return _folder(f"{space}_supernet_generator")
-
-
-def _folder(name: str) -> Path | None:
-    return ARTIFACTS / name if (ARTIFACTS / name).is_dir() else None
+def published(place: str) -> Path | str:
+    """Where a published artifact is: its folder in the package, or its repo id."""
+    return place if "/" in place else ARTIFACTS / place

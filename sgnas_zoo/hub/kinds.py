@@ -1,0 +1,73 @@
+"""The kinds of artifacts: which files each consists of, and how one proves to be whole.
+
+To add a kind: write ``hub/<kind>s.py`` as the docstring of this package says, and register it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
+from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.generators import load_generator
+from sgnas_zoo.hub.loading import load_model
+from sgnas_zoo.hub.supernets import CALIBRATION, load_supernet
+from sgnas_zoo.registry import Registry
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of artifact.
+
+    Args:
+        name: What users call it.
+        files: Files it cannot do without.
+        load: Loads a folder of it, or raises ArtifactError.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    load: Callable[[Path], object]
+
+
+KINDS: Registry[Kind] = Registry("kind of artifact")
+for _kind in (
+    Kind("model", (CONFIG, WEIGHTS), lambda folder: load_model(f"local-dir:{folder}")),
+    Kind("generator", (CONFIG, WEIGHTS), load_generator),
+    Kind("supernet", (CONFIG, WEIGHTS, CALIBRATION), load_supernet),
+):
+    KINDS.register(_kind.name, _kind)
+
+
+def kind_of(config: dict[str, Any], where: object) -> Kind:
+    """The kind that a config speaks of.
+
+    Raises:
+        ArtifactError: If it is of none.
+    """
+    name = "model" if "pretrained_cfg" in config or "architecture" in config else config.get("artifact")
+    if not isinstance(name, str) or name not in KINDS:
+        raise ArtifactError(f"{where} holds no {', '.join(KINDS)}; name a folder that a recipe or `generate` wrote.")
+    return KINDS[name]
+
+
+def check_folder(folder: Path) -> Kind:
+    """Load an artifact's folder to see that it is whole, and tell what it is.
+
+    Raises:
+        ArtifactError: If it is no artifact, a file of it is missing, damaged or a link, or they do not fit together.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"There is no folder {folder}; name one that a recipe or `generate --output` wrote.")
+    kind = kind_of(read_config(folder / CONFIG), folder)
+    for name in kind.files:
+        if (folder / name).is_symlink():
+            raise ArtifactError(f"{folder / name} is a link; put the file itself there.")
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder} lacks {name}; let its recipe write it again.")
+    kind.load(folder)
+    return kind

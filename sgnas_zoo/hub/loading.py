@@ -1,0 +1,245 @@
+"""Loading saved models as untrusted data: what timm would follow is checked first, and no pickle is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import parse_model_name
+from torch import nn
+
+from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, items, read_shapes, text
+from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.zoo import zoo_entries
+
+MAX_CLASSES, MAX_NUMBER, MAX_SIDE, MAX_CHANS, MAX_TEXT = 100_000, 100_000, 4096, 1024, 10_000
+"""Larger numbers and longer texts are refused before anything is allocated."""
+
+
+def load_model(
+    name: str,
+    *,
+    pretrained: bool = True,
+    access: Access = Access(),  # noqa: B008  # immutable
+    **kwargs: Any,
+) -> nn.Module:
+    """Create a saved timm model, one of ours or another.
+
+    Args:
+        name: ``local-dir:FOLDER`` or ``hf-hub:USER/NAME[@REVISION]``.
+        pretrained: Load its weights; its config is read in any case.
+        access: How to reach a repo; it is read at one commit.
+        kwargs: For timm, before what the config says (``num_classes``, ``in_chans``, ``features_only``, ...).
+
+    Returns:
+        The model; ``model.sgnas`` holds the record in its config, and under ``loaded_from`` where it came from.
+
+    Raises:
+        ArtifactError: If it is missing, damaged, not a timm model, or its weights do not fit its config.
+        TypeError: For keywords that timm does not know.
+    """
+    artifact = _find(name, access)
+    stated = _read(artifact)
+    shapes = _shapes(artifact.id, stated)
+    cfg = dict(stated.pretrained_cfg)
+    if pretrained:
+        weights = artifact.file(WEIGHTS)
+        if read_shapes(weights) != shapes:
+            raise ArtifactError(f"The weights of {artifact.id} do not fit its config; fetch the artifact again.")
+        cfg["file"] = str(weights)
+    arguments = {"pretrained_model_args": stated.arguments, **stated.arguments, **kwargs}
+    try:
+        model: nn.Module = timm.create_model(stated.architecture, pretrained, pretrained_cfg=cfg, **arguments)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"The weights of {artifact.id} are damaged; fetch the artifact again.") from error
+    if pretrained and not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+        raise ArtifactError(f"The weights of {artifact.id} are not finite; fetch the artifact again.")
+    if not kwargs.get("features_only"):
+        model.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
+        origin = {"id": artifact.id, "revision": artifact.commit}
+        model.sgnas = {**stated.record, "loaded_from": origin}  # type: ignore[assignment]
+    return model
+
+
+class _Stated(NamedTuple):
+    """What a config says of a model, checked."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    pretrained_cfg: dict[str, Any]
+    record: dict[str, Any]
+
+
+def _find(name: str, access: Access) -> Artifact:
+    """The folder or repo of a name with a source.
+
+    Raises:
+        UnknownNameError: If the source is unknown.
+        ArtifactError: If the folder or repo does not exist.
+    """
+    try:
+        source, place = parse_model_name(name)
+    except ValueError as error:
+        raise UnknownNameError(f"{error}; write local-dir:FOLDER or hf-hub:USER/NAME.") from error
+    if source == "local-dir" and not Path(place).is_dir():
+        raise ArtifactError(f"There is no folder {place}; name one that save_model or a recipe wrote.")
+    return Artifact(place, access)
+
+
+def _read(artifact: Artifact) -> _Stated:
+    """Read a model's config, field by field.
+
+    Raises:
+        ArtifactError: If it is no model's, or a field is missing, foreign or out of bounds.
+    """
+    config = read_config(artifact.file(CONFIG))
+    if "artifact" in config:
+        raise ArtifactError(f"{artifact.id} holds no model; name a model's folder or repo.")
+    try:
+        architecture = text(config["architecture"])
+        if not timm.is_model(architecture):
+            raise ValueError(f"unknown architecture {architecture[:40]!r}")
+        arguments = _arguments(architecture, _mapping(config.get("model_args", {})))
+        stated = _mapping(config["pretrained_cfg"])
+        cfg = {key: stated[key] for key, fits in PREPROCESSING.items() if key in stated and _fitting(key, stated, fits)}
+        cfg["num_classes"] = classes = config.get("num_classes", stated.get("num_classes", 1000))
+        if not _count(classes, MAX_CLASSES, least=0):
+            raise ValueError("num_classes is out of bounds")
+        for key, check in (("label_names", _names), ("label_descriptions", _descriptions)):
+            if (labels := config.get(key, stated.get(key))) is not None:
+                cfg[key] = check(labels, classes)
+        return _Stated(architecture, arguments, cfg, _mapping(config.get("sgnas", {})))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"The config of {artifact.id} is not valid ({error}); fetch the artifact again.") from error
+
+
+def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
+    """What the entry point is called with; ValueError for what it must not be."""
+    families = {SPACES[name].family for name in SPACES}
+    ours = architecture in families or architecture in zoo_entries()
+    for key, value in stated.items():
+        if ours and key not in ARGUMENTS:
+            raise ValueError(f"model_args may not hold {key[:40]!r}")
+        if key in LOADING or not (ARGUMENTS[key](value) if ours else _plain(value)):
+            raise ValueError(f"model_args.{key[:40]} is out of bounds")
+    return {key: value for key, value in stated.items() if key != "num_classes"}
+
+
+def _shapes(name: str, stated: _Stated) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of the network that a config describes, which is built without memory for them.
+
+    Raises:
+        ArtifactError: If it describes none.
+    """
+    classes = stated.pretrained_cfg["num_classes"]
+    try:
+        with torch.device("meta"), torch.random.fork_rng():
+            ghost = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
+    except ZooError as error:
+        raise ArtifactError(f"The config of {name} is not valid: {error}") from error
+    except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise ArtifactError(f"The config of {name} is not valid ({reason}); fetch the artifact again.") from error
+    return {key: tuple(tensor.shape) for key, tensor in ghost.state_dict().items()}
+
+
+def _fitting(key: str, stated: Mapping[str, Any], fits: Callable[[Any], bool]) -> bool:
+    """True for a field that fits, False for one that is null; ValueError otherwise."""
+    if stated[key] is not None and not fits(stated[key]):
+        raise ValueError(f"{key} is out of bounds")
+    return stated[key] is not None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{str(value)[:40]!r} is no object")
+    return value
+
+
+def _names(value: object, classes: int) -> list[str]:
+    names = [text(name) for name in items(value)]
+    if len(names) != classes:
+        raise ValueError(f"{len(names)} names for {classes} classes")
+    return names
+
+
+def _descriptions(value: object, _: int) -> dict[str, str]:
+    return {key: text(description) for key, description in _mapping(value).items()}
+
+
+def _count(value: object, most: int, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _number(value: object, low: float, high: float) -> bool:
+    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # NaN is not between
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _texts(value: object) -> bool:
+    return _text(value) or _several(value, _text, 100)
+
+
+def _several(value: object, fits: Callable[[Any], bool], most: int, least: int = 1) -> bool:
+    return isinstance(value, list) and least <= len(value) <= most and all(fits(item) for item in value)
+
+
+def _share(value: object) -> bool:
+    return _number(value, 0, 1)
+
+
+def _colours(value: object) -> bool:
+    return _several(value, lambda item: _number(item, -1000, 1000), MAX_CHANS)
+
+
+def _size(value: object) -> bool:
+    return _several(value, lambda item: _count(item, MAX_SIDE), 3, least=2)
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _plain(value: object, depth: int = 2) -> bool:
+    """Whether a value is plain data of moderate size: all that is asked of arguments of networks that are not ours."""
+    if isinstance(value, list) and depth:
+        return len(value) <= 100 and all(_plain(item, depth - 1) for item in value)
+    return value is None or _flag(value) or _text(value) or _number(value, -MAX_NUMBER, MAX_NUMBER)
+
+
+PREPROCESSING: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("input_size", "test_input_size", "min_input_size", "pool_size", "test_pool_size"), _size),
+    **dict.fromkeys(("crop_pct", "test_crop_pct"), _share),
+    **dict.fromkeys(("mean", "std"), _colours),
+    **dict.fromkeys(("first_conv", "classifier", "paper_ids"), _texts),
+    **dict.fromkeys(
+        ("interpolation", "crop_mode", "license", "tag", "description", "origin_url", "paper_name", "notes"), _texts
+    ),
+    "fixed_input_size": _flag,
+}
+"""Entries of ``pretrained_cfg`` that are taken over. Those that say where weights are, or how to load them, are not."""
+
+ARGUMENTS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("arch", "space", "form", "global_pool", "act_layer", "norm_layer"), _text),
+    **dict.fromkeys(("drop_rate", "drop_path_rate", "bn_eps", "bn_momentum"), _share),
+    "in_chans": lambda value: _count(value, MAX_CHANS),
+    "num_classes": lambda value: _count(value, MAX_CLASSES, least=0),
+    "output_stride": lambda value: _count(value, 32),
+}
+"""Arguments that a saved network of ours may be built with."""
+
+LOADING = frozenset(
+    ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_model_args",
+     "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only", "device"]
+)  # fmt: skip
+"""Arguments by which timm would load something: no config may hold them."""

@@ -1,0 +1,184 @@
+"""The Hub over the wire: repos at one commit, files checked against their digest, errors in one line.
+
+Only this module and ``push.py`` talk to the Hub; ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and the other variables of
+huggingface_hub hold.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import ResolvedRevision, constants, hf_hub_download, resolve_revision
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not in its __all__
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.files import sha256
+
+HUB_FAILURES = (HTTPError, OSError, HFValidationError, EntryNotFoundError, RevisionResolutionError)
+"""All that huggingface_hub raises when the network, the Hub, the cache or a name fails it."""
+PATIENCE = (0.5, 1, 2)
+"""Seconds between attempts."""
+ANSWERS = {
+    401: "the token is not valid; log in with `hf auth login`, or pass another token",
+    403: "the token has no right to do this; use one that may, or a repo of your own",
+    409: "it is taken; choose another name",
+    412: "somebody else has changed it meanwhile; look at what is there, then try again",
+    413: "it is too large for the Hub",
+    429: "too many requests; wait a few minutes, then try again",
+}
+
+
+class Access(NamedTuple):
+    """How to reach a repo, as everywhere in the ecosystem.
+
+    Args:
+        revision: Branch, tag or commit; by default ``main``.
+        token: Hub token; by default the stored one.
+        cache_dir: Hub cache.
+        local_files_only: Take what the cache holds without asking the Hub.
+    """
+
+    revision: str | None = None
+    token: str | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+
+
+class Repo:
+    """A Hub repo at the one commit that its revision had when it was first looked at.
+
+    Args:
+        name: ``USER/NAME`` with an optional ``@revision``.
+        access: How to reach it; its revision must not say otherwise than the name.
+
+    Raises:
+        ArtifactError: If there is no such repo or revision, or it cannot be reached.
+    """
+
+    def __init__(self, name: str, access: Access = Access()) -> None:  # noqa: B008  # immutable
+        self.name, revision = split_revision(name, access.revision)
+        self.access = access._replace(revision=revision)
+        with one_line(self.name, revision):
+            self._revision: ResolvedRevision = _patiently(
+                resolve_revision, self.name, revision=revision, token=access.token, cache_dir=access.cache_dir,
+                local_files_only=access.local_files_only,
+            )  # fmt: skip
+        self.commit = str(self._revision.resolved)
+
+    def file(self, name: str) -> Path:
+        """Path of a file in the cache, fetched if need be.
+
+        Raises:
+            ArtifactError: If there is none, it cannot be fetched, or what came is not what the Hub announced.
+        """
+        with one_line(self.name, self.access.revision or self.commit[:12], name):
+            path = Path(_patiently(
+                hf_hub_download, self.name, name, revision=self._revision, token=self.access.token,
+                cache_dir=self.access.cache_dir, local_files_only=self.access.local_files_only,
+            ))  # fmt: skip
+        blob = path.resolve()
+        announced = blob.name  # the cache names what came over LFS by its digest
+        if re.fullmatch("[0-9a-f]{64}", announced) and sha256(blob) != announced:
+            blob.unlink()
+            raise ArtifactError(f"{name} of {self.name} was damaged on its way or in the cache; fetch it again.")
+        return path
+
+
+def _patiently(ask: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call huggingface_hub again when the Hub says that the trouble is its own: a download it asks for only once."""
+    for wait in PATIENCE:
+        try:
+            return ask(*arguments, **keywords)
+        except HfHubHTTPError as error:
+            if (_status(error) or 0) < 500:
+                raise
+        time.sleep(wait)
+    return ask(*arguments, **keywords)
+
+
+def split_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Repo id and revision of ``USER/NAME[@REVISION]``.
+
+    Raises:
+        ArtifactError: If it is no repo id, or two revisions contradict each other.
+    """
+    repo, _, at = name.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or (not at and name.endswith("@")):
+        raise ArtifactError(f"There is no folder {name!r}, and it is no Hub repo id either; write USER/NAME.")
+    if at and revision not in (None, at):
+        raise ArtifactError(f"{name} names a revision and revision={revision!r} another; leave one out.")
+    return repo, at or revision
+
+
+@contextmanager
+def one_line(repo: str, revision: str | None = None, file: str | None = None) -> Iterator[None]:
+    """Turn what huggingface_hub raises into an ArtifactError of one line: which repo, what happened, what to do.
+
+    Raises:
+        ArtifactError: For each of ``HUB_FAILURES``. It never holds a token.
+    """
+    try:
+        yield
+    except HUB_FAILURES as error:
+        raise ArtifactError(explain(error, repo, revision, file)) from error
+
+
+def explain(error: BaseException, repo: str, revision: str | None = None, file: str | None = None) -> str:
+    """What happened and the next step, in one line without a token.
+
+    The order matters: some of these classes are children of others.
+
+    Args:
+        error: One of ``HUB_FAILURES``.
+        repo: ``USER/NAME``.
+        revision: What was asked for, if anything was.
+        file: The file that was asked for, if it was one.
+    """
+    at = f"{repo}@{revision}" if revision else repo
+    where = constants.ENDPOINT
+    if isinstance(error, GatedRepoError):
+        return f"{at} is gated; ask for access at {where}/{repo}, then log in with `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{where} shows no repo {repo}: check the name; if it is private, log in with `hf auth login`."
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no revision {revision!r}; name a branch, a tag or a commit, or leave it out."
+    if isinstance(error, LocalEntryNotFoundError) and _status(error.__cause__):
+        error = error.__cause__ or error  # the Hub did answer; huggingface_hub then looked into the cache
+    if isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled)):
+        what = f"{file} of {at}" if file else at
+        if isinstance(error, OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
+            why = "HF_HUB_OFFLINE is set"
+        else:
+            why = f"{where} cannot be reached" if error.__cause__ else "it must not be asked (local_files_only)"
+        return f"{what} is not in the cache, and {why}; fetch it once while connected."
+    if isinstance(error, EntryNotFoundError):
+        return f"{at} holds no {file}; check that it is an artifact of sgnas-zoo."
+    if isinstance(error, HFValidationError):
+        return f"{repo!r} is no Hub repo id; write USER/NAME."
+    if status := _status(error):
+        reason = ANSWERS.get(status, "try again later" if status >= 500 else "check the name and the arguments")
+        return f"{where} answers {status} for {at}: {reason}."
+    if isinstance(error, OSError) and error.strerror:
+        return f"Cannot keep {at} on disk: {error.strerror}; free space, or name another cache_dir."
+    return f"{where} broke off at {at} ({type(error).__name__}); check your connection, then try again."
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Status of the answer that an error is about, if there was one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
