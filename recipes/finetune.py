@@ -12,6 +12,7 @@ Settings: the section `finetune` of recipes/configs/SPACE.yaml where --space is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from sgnas_zoo.training.transforms import train_transform
 
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
 """Settings that a resumed run may change: they do not change what is trained."""
+PLACES = ("dataset", "model", "pretrained", "generator")
+"""Settings that say where something lies: the record names what was there instead."""
 
 
 @click.command("finetune", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
@@ -152,7 +155,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     if accelerator.is_main_process:
         ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, "processes": accelerator.num_processes}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
-        describe(trained, kept, model)
+        describe(trained, kept, settings)
         save_into(output, trained, "fine-tuned", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})
         click.echo(f"Model: {output}, top-1 {figures['top1']:.2f} % on {final.record['split']}", err=True)
     accelerator.end_training()
@@ -165,12 +168,15 @@ def open_splits(dataset: str, holdout: float, eval_split: str | None, **data: An
     return [kept, held, held if held and not eval_split else load_images(dataset, eval_split or "test", **data)]
 
 
-def describe(trained: torch.nn.Module, kept: LabelledImages, model: str | None) -> None:
+def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[str, Any]) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     own: dict[str, Any] = getattr(trained, "sgnas", {})
     made = {key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own}
-    made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": model, **own}}
-    trained.sgnas = {**made, "dataset": dict(kept.record), "trained_at": input_side(trained)}
+    made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": settings["model"], **own}}
+    training = {"recipe": "finetune", **{key: settings[key] for key in settings if key not in PLACES}}
+    trained.sgnas = {
+        **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

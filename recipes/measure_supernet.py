@@ -8,8 +8,8 @@ What: over the generator's range, (a) requested against achieved cost, (b) top-1
     rank correlation of inherited top-1 with that of networks that retrain.py trained from scratch. Accuracy is measured
     as evaluate.py does.
 DATA: the dataset of the supernet; figures are of its test split.
-Output: evaluation.json, budgets.png and front.png in the output folder.
-Hardware: two CPU cores, about an hour for 12 budgets of sgnas_micro on CIFAR-10. Expected: not yet run.
+Output: evaluation.json, budgets.png and front.png; with the supernet's folder as output, `sgnas-zoo card` shows them.
+Hardware: one CPU core, 8 minutes for 12 budgets of sgnas_micro on CIFAR-10. Expected: hub_cards/sgnas_micro_supernet.
 """
 
 from __future__ import annotations

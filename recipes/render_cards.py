@@ -2,14 +2,16 @@
 
     python recipes/render_cards.py
 
-What: measures the embedded generator against the published answers and over its range, and writes its card. A test
-    renders it again and compares, so that no figure is typed.
+What: measures the default generator against the published answers and over its range, and writes its card and those of
+    the other artifacts in the package, which hold what was measured of them. A test renders them again and compares,
+    so that no figure is typed.
 Hardware: any CPU, seconds.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +21,14 @@ import torch
 
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.factory import generate
-from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.cards import CARD, EVALUATION, card_files
+from sgnas_zoo.hub.cards import CARD, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config, write_json
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.zoo import ARTIFACTS
 
 HERE = Path(__file__).parent
+HUB_CARDS = HERE.parent / "hub_cards"
 FOLDER = ARTIFACTS / "sgnas_imagenet_generator"
 ORIGIN = (
     "No trained ImageNet supernet of SGNAS is public, so this generator never saw an image: it was trained by "
@@ -86,21 +88,23 @@ def evaluation() -> dict[str, Any]:
     return {"origin": ORIGIN, "covered": COVERED, **kept, "agreement": asdict(agreement()), "rows": rows()}
 
 
-def render() -> str:
-    """The embedded generator's card, with figures measured now."""
-    with TemporaryDirectory() as name:
-        write_json(Path(name) / CONFIG, read_config(FOLDER / CONFIG))
-        write_json(Path(name) / EVALUATION, evaluation())
-        return card_files(Path(name), name=FOLDER.name)[CARD].decode()
-
-
-def targets() -> list[Path]:
-    """Where the card belongs: among the reviewed ones, and beside the artifact."""
-    return [HERE.parent / "hub_cards" / f"{FOLDER.name}.md", FOLDER / CARD]
+def render() -> dict[str, bytes]:
+    """Every reviewed card with its plots, by path under ``hub_cards``; the default generator is measured for it now."""
+    files = {}
+    for folder in sorted(path for path in ARTIFACTS.iterdir() if path.is_dir()):
+        with TemporaryDirectory() as name:
+            copy = Path(shutil.copytree(folder, Path(name) / folder.name))
+            if folder == FOLDER:
+                write_json(copy / EVALUATION, evaluation())
+            files[f"{folder.name}/{CARD}"] = card_files(copy, name=folder.name)[CARD]
+        files |= {f"{folder.name}/{plot}": (folder / plot).read_bytes() for plot in PLOTS if (folder / plot).is_file()}
+    return files
 
 
 if __name__ == "__main__":
     write_json(FOLDER / EVALUATION, evaluation())
-    for path in targets():
-        path.write_text(render(), encoding="utf-8")
+    for path, content in render().items():
+        for place in (HUB_CARDS / path, ARTIFACTS / path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
         print(f"Wrote {path}")

@@ -11,6 +11,7 @@ Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expecte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from sgnas_zoo.training.transforms import train_transform
 PAPER_FLOPS = 350e6
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
 """Settings that a resumed run may change: they do not change what is trained."""
+PLACES = ("dataset", "model", "pretrained", "generator")
+"""Settings that say where something lies: the record names what was there instead."""
 
 
 @click.command("retrain", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
@@ -169,7 +172,7 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     if accelerator.is_main_process:
         ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, "processes": accelerator.num_processes}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
-        describe(trained, kept)
+        describe(trained, kept, settings)
         save_into(output, trained, "retrained", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})
         click.echo(f"Model: {output}, top-1 {figures['top1']:.2f} % on {final.record['split']}", err=True)
     accelerator.end_training()
@@ -182,10 +185,13 @@ def open_splits(dataset: str, holdout: float, eval_split: str | None, **data: An
     return [kept, held, held if held and not eval_split else load_images(dataset, eval_split or "test", **data)]
 
 
-def describe(trained: torch.nn.Module, kept: LabelledImages) -> None:
+def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[str, Any]) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     made = {**arch_of(trained), **getattr(trained, "sgnas", {}), **counted(trained)}
-    trained.sgnas = {**made, "dataset": dict(kept.record), "trained_at": input_side(trained)}
+    training = {"recipe": "retrain", **{key: settings[key] for key in settings if key not in PLACES}}
+    trained.sgnas = {
+        **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

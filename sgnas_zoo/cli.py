@@ -112,12 +112,13 @@ def list_(as_json: bool) -> None:
             f"{model['name']:14}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
             f"{model['published']['top1']:18.1f}"
         )
-    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  generator")
+    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  {'generator':11}weights")
     for space in spaces:
         span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
         click.echo(
             f"{space['name']:16}{space['layers']:7}{space['slots']:7}{space['choices']:9}{span:>16}"
-            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet'}"
+            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet':11}"
+            f"{', '.join(space['weights']) or 'none yet'}"
         )
 
 
@@ -143,6 +144,7 @@ def info(name: str, as_json: bool) -> None:
         return
     for key, value in details.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        text = ", ".join(map(str, text)) if isinstance(text, list) else text
         click.echo(f"{key:12}{text:,}" if isinstance(text, int) and not isinstance(text, bool) else f"{key:12}{text}")
 
 
@@ -309,7 +311,7 @@ def _entry(name: str) -> dict[str, Any]:
 def _space(name: str) -> dict[str, Any]:
     from sgnas_zoo.costs import COSTS, native_conditions
     from sgnas_zoo.spaces import SPACES
-    from sgnas_zoo.zoo import embedded_generator
+    from sgnas_zoo.zoo import embedded_generator, supernet_entries
 
     space = SPACES[name]
     layers, slots, choices = space.shape
@@ -318,6 +320,7 @@ def _space(name: str) -> dict[str, Any]:
         "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
         "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items()},
         "generator": embedded_generator(name) is not None,
+        "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
     }  # fmt: skip
 
 

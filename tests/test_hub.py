@@ -17,7 +17,7 @@ import sgnas_zoo
 from sgnas_zoo import generate, load_generator, save_model
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub import generators
+from sgnas_zoo.hub import files, generators
 from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.hub.generators import default_generator, save_generator
 from sgnas_zoo.search.generator import ArchGenerator
@@ -26,7 +26,7 @@ from sgnas_zoo.spaces import SPACES
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = ROOT / "recipes" / "data" / "sgnas_imagenet_answers.json"
-CARD = ROOT / "hub_cards" / "sgnas_imagenet_generator.md"
+CARD = ROOT / "hub_cards" / "sgnas_imagenet_generator" / "README.md"
 CIFAR = SPACES["sgnas_cifar"]
 CIFAR_ARCH = "353-77-3-5-7-333-35-57-73-333333-777777-3-3-3-3-5-5-5-7"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -379,3 +379,14 @@ def test_the_embedded_generator_answers_as_published():
     if CARD.exists():
         stated = re.search(r"([\d.]+)% of the 180 x 114 slots agree.*?(\d+) of 180", CARD.read_text())
         assert stated.groups() == (f"{share:.2%}"[:-1], str(whole))
+
+
+def test_folders_inside_an_artifact_stay_open(tmp_path):
+    for content in ("one", "two"):
+        with files.new_folder(tmp_path / "new", force=True) as staging, files.among_others(tmp_path / "run") as other:
+            for folder in (staging, other):
+                (folder / "inner").mkdir()
+                (folder / "inner" / content).write_text(content)
+        for folder in (tmp_path / "new" / "inner", tmp_path / "run" / "inner"):
+            assert folder.stat().st_mode & 0o777 == 0o755
+            assert names(folder) == [content]

@@ -152,8 +152,8 @@ def model(data, tmp_path_factory):
 
 def test_retrain_leaves_a_model_that_timm_loads(model):
     names = {path.name for path in model.iterdir()}
-    assert names == {"config.json", "model.safetensors", "README.md", "metrics.json", "settings.yaml", "curves.png",
-                     "checkpoints"}  # fmt: skip
+    assert names == {"config.json", "model.safetensors", "README.md", "architecture.png", "metrics.json",
+                     "settings.yaml", "curves.png", "checkpoints"}  # fmt: skip
     loaded = timm.create_model(f"local-dir:{model}", pretrained=True)
     cfg = loaded.pretrained_cfg
     assert (cfg["label_names"], cfg["input_size"], cfg["crop_pct"]) == (["red", "green", "blue"], (3, 8, 8), 1.0)
@@ -161,6 +161,8 @@ def test_retrain_leaves_a_model_that_timm_loads(model):
     assert config["model_args"]["arch"] == ARCH
     assert config["sgnas"]["weights"] == "retrained"
     assert "# model\n" in (model / "README.md").read_text()
+    assert "Recipe `retrain`" in (model / "README.md").read_text()
+    assert f"{read(model / 'metrics.json')['top1']:.2f} %" in (model / "README.md").read_text()
     assert "trained from scratch" in (model / "README.md").read_text()
     metrics = read(model / "metrics.json")
     assert metrics["top1"] > 60  # chance is 33
@@ -205,6 +207,7 @@ def test_finetune_takes_a_saved_model_to_other_classes(data, model, tmp_path):
     assert config["sgnas"]["weights"] == "fine-tuned"
     assert config["sgnas"]["started_from"]["weights"] == "retrained"
     assert "fine-tuned" in (tmp_path / "tuned" / "README.md").read_text()
+    assert config["sgnas"]["metrics"] == read(tmp_path / "tuned" / "metrics.json")
     assert read(tmp_path / "tuned" / "metrics.json")["images"] == 20
     before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "tuned"))
     assert before.keys() == after.keys()

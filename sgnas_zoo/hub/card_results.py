@@ -97,8 +97,8 @@ def read_results(record: Fields, evaluation: Fields, num_classes: float) -> Resu
     Raises:
         ArtifactError: If a field is not what it has to be.
     """
-    untrained = record.text("weights") == "untrained"
-    recorded = Fields({}, record.where) if untrained else record.part("metrics")
+    other = record.text("weights") == "untrained" or record.number("num_classes") not in (None, num_classes)
+    recorded = Fields({}, record.where) if other else record.part("metrics")  # not of weights that came later
     measured = evaluation if "top1" in evaluation else recorded
     figures = {name: measured.number(name, most=100) for name in METRICS if name != "top5" or num_classes > 5}
     known = {name: value for name, value in figures.items() if value is not None}

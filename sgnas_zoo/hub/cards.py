@@ -24,6 +24,8 @@ from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.pictures import draw
 
 CARD, PICTURE, EVALUATION = "README.md", "architecture.png", "evaluation.json"
+PLOTS = ("front.png", "budgets.png")
+"""Plots of ``recipes/measure_supernet.py``, shown where the folder has them."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -69,7 +71,8 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
     config = Fields(read_config(folder / CONFIG), f"{CONFIG} of {where}")
     evaluation = Fields(_evaluation(folder / EVALUATION), f"{EVALUATION} of {where}")
     try:
-        return _files(config, evaluation, repo, title(own))
+        plots = [plot for plot in PLOTS if (folder / plot).is_file()]
+        return _files(config, evaluation, plots, repo, title(own))
     except RecursionError as error:
         raise ArtifactError(f"{config.where} is nested too deeply; let what made it write it again.") from error
 
@@ -109,7 +112,9 @@ def _evaluation(path: Path) -> object:
     return read_config(path) if path.exists() else {}
 
 
-def _files(config: Fields, evaluation: Fields, repo: str | None, name: str) -> dict[str, bytes]:
+def _files(
+    config: Fields, evaluation: Fields, plots: list[str], repo: str | None, name: str
+) -> dict[str, bytes]:  # fmt: skip
     own = "model" if "pretrained_cfg" in config or "architecture" in config else config.text("artifact")
     if own not in KINDS:
         raise ArtifactError(f"{config.where} tells of no {', '.join(KINDS)}; name a folder that a recipe wrote.")
@@ -119,7 +124,7 @@ def _files(config: Fields, evaluation: Fields, repo: str | None, name: str) -> d
     if own == "model":
         results = read_results(config.part("sgnas"), evaluation, num_classes(config))
     facts = kind.facts(config, evaluation) | {"title": name, "repo": repo, "place": repo or "FOLDER"}
-    facts |= {"picture": arch and PICTURE, "results": results}
+    facts |= {"picture": arch and PICTURE, "results": results, "plots": plots}
     card = _render(kind, _metadata(kind, config, facts, results), facts)
     drawn = {} if arch is None else {PICTURE: draw(arch)}
     return {CARD: card.encode(), **drawn, **(results.files() if results else {})}

@@ -39,8 +39,8 @@ def new_folder(path: str | Path, force: bool = False) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
-        for file in staging.iterdir():
-            file.chmod(0o644)  # safetensors writes files that only their owner can read
+        for file in staging.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files that only their owner can read
         if target.exists():
             shutil.rmtree(target)
         os.replace(staging, target)
@@ -71,7 +71,9 @@ def among_others(path: str | Path, last: str = "config.json") -> Iterator[Path]:
         yield staging
         (target / last).unlink(missing_ok=True)
         for file in sorted(staging.iterdir(), key=lambda file: file.name == last):
-            file.chmod(0o644)
+            if file.is_dir():
+                shutil.rmtree(target / file.name, ignore_errors=True)
+            file.chmod(0o755 if file.is_dir() else 0o644)
             os.replace(file, target / file.name)
     except OSError as error:
         raise ArtifactError(

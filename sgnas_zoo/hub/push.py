@@ -15,13 +15,13 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.card_results import OURS
-from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, card_files
+from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, explain, one_line, split_revision
 from sgnas_zoo.hub.shim import SHIM, has_shim
 
-EXTRAS = (EVALUATION, "curves.png", "front.png", "budgets.png")
+EXTRAS = (EVALUATION, "curves.png", *PLOTS)
 """What recipes leave beside an artifact and readers want to see; nothing else in the folder is published."""
 Files = dict[str, Path | bytes]
 

@@ -161,11 +161,12 @@ def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[s
         output: Folder of the run.
         network: A timm model.
         weights: Where its weights come from, for the card.
-        metrics: What was measured, as plain JSON.
+        metrics: What was measured, as plain JSON; also noted in the model's record, for its card.
 
     Raises:
         ArtifactError: If it cannot be written.
     """
+    network.sgnas = {**getattr(network, "sgnas", {}), "metrics": dict(metrics)}  # type: ignore[assignment]
     with among_others(output) as staging:
         whole = save_model(network, staging / output.resolve().name, weights=weights)  # the name titles the card
         write_json(whole / METRICS, dict(metrics))
