@@ -12,8 +12,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.costs import native_conditions
@@ -372,6 +374,33 @@ def test_a_pushed_model_loads_everywhere(hub, tmp_path, name):
     """
     code = code.strip().replace("{commit}", hub.commits(name)[0].oid)
     assert tell(hub, tmp_path, code, token=hub.token) == "LOADED"
+
+
+@pytest.mark.slow
+def test_a_pushed_model_is_fine_tuned_end_to_end_and_pushed_again(hub, made, tmp_path, name):
+    assert cli(hub, tmp_path, "push", made / "model", name, "--private", token=hub.token).returncode == 0
+    colours = np.random.default_rng(0)
+    for split, number in (("train", 24), ("test", 8)):
+        for label, colour in (("dark", 40), ("light", 210)):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for index in range(number):
+                pixels = colours.integers(colour - 30, colour + 30, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{index}.png")
+    recipe = Path(__file__).parents[1] / "recipes" / "finetune.py"
+    options = ("--model", f"hf-hub:{name}", "--dataset", tmp_path / "data", "--output", tmp_path / "tuned")
+    options += ("--epochs", 6, "--batch-size", 8, "--workers", 0, "--crop", "pad", "--ema-decay", 0, "--lr", 0.05)
+    done = run(hub, tmp_path, recipe, *options, token=hub.token, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "tuned" / "config.json").read_text())["sgnas"]
+    assert record["started_from"]["loaded_from"]["revision"] == hub.commits(name)[0].oid
+    assert record["metrics"]["top1"] > 80
+    tuned = f"{name[:50]}-tuned"
+    assert cli(hub, tmp_path, "push", tmp_path / "tuned", tuned, token=hub.token).returncode == 0
+    files = hub.files(tuned)
+    assert f"base_model: {name}" in files["README.md"].decode()
+    assert not {"settings.yaml", "metrics.json"} & set(files)
+    assert not any(str(tmp_path).encode() in data for data in files.values())
+    assert read(hub, tmp_path, tuned).startswith("READ")
 
 
 def test_transformers_loads_without_our_import_where_remote_code_is_allowed(hub, made, tmp_path, name):

@@ -127,7 +127,7 @@ def fuzz_config(made, tmp_path_factory, kind, examples):
     valid = json.loads((folder / "config.json").read_text())
     seen = {True: 0, False: 0}
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(spoiled(valid))
     def check(config):
         (folder / "config.json").write_text(json.dumps(config))
@@ -169,7 +169,7 @@ def fuzz_header(made, tmp_path_factory, kind, examples):
         text = json.dumps(made_up).encode()
         return len(text).to_bytes(8, "little") + text + whole[8 + length :]
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(damaged())
     def check(data):
         (folder / "model.safetensors").write_bytes(data)

@@ -55,7 +55,7 @@ class Artifact:
             raise ArtifactError(f"{self.id} holds no {kind}; name a {kind}'s folder or repo.")
         if config.get("format_version") != version:
             raise ArtifactError(
-                f"{self.id} has format version {config.get('format_version')!r}, this sgnas_zoo reads {version}; "
+                f"{self.id} has format version {brief(config.get('format_version'))}, this sgnas_zoo reads {version}; "
                 "upgrade sgnas_zoo."
             )
         return config
@@ -104,15 +104,27 @@ def fill(module: nn.Module, path: Path) -> None:
         raise ArtifactError(f"{path} does not fit its config; fetch the artifact again.") from error
 
 
+def invalid_config(where: str, error: Exception) -> ArtifactError:
+    """The error for a config that is not valid, and why."""
+    reason = brief(error) or type(error).__name__
+    return ArtifactError(f"The config of {where} is not valid ({reason}); fetch the artifact again.")
+
+
+def brief(value: object, most: int = 200) -> str:
+    """``value`` as one line of moderate length: what comes from a config may be neither."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def text(value: object) -> str:
     """``value`` if it is text; ValueError otherwise."""
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{brief(value, 40)!r} is no text")
     return value
 
 
 def items(value: object) -> list[Any]:
     """``value`` if it is a list; ValueError otherwise."""
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list")
+        raise ValueError(f"{brief(value, 40)!r} is no list")
     return value

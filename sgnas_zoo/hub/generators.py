@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, items, text
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, items, text
 from sgnas_zoo.hub.files import sha256, write_json
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
@@ -118,6 +118,6 @@ def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
         conditions = Conditions(**config["conditions"])
         cost = COSTS[text(config["cost"])].name
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"The config of {where} is not valid ({error}); fetch the artifact again.") from error
+        raise invalid_config(where, error) from error
     with torch.random.fork_rng():
         return ArchGenerator(prior, cost, conditions, (low, high), width, target_chs)

@@ -13,7 +13,7 @@ from timm.models import parse_model_name
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, items, read_shapes, text
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.spaces import SPACES
@@ -117,7 +117,7 @@ def _read(artifact: Artifact) -> _Stated:
                 cfg[key] = check(labels, classes)
         return _Stated(architecture, arguments, cfg, _mapping(config.get("sgnas", {})))
     except (KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(f"The config of {artifact.id} is not valid ({error}); fetch the artifact again.") from error
+        raise invalid_config(artifact.id, error) from error
 
 
 def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +143,9 @@ def _shapes(name: str, stated: _Stated) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"), torch.random.fork_rng():
             ghost = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
     except ZooError as error:
-        raise ArtifactError(f"The config of {name} is not valid: {error}") from error
+        raise ArtifactError(f"The config of {name} is not valid: {brief(error)}") from error
     except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise ArtifactError(f"The config of {name} is not valid ({reason}); fetch the artifact again.") from error
+        raise invalid_config(name, error) from error
     return {key: tuple(tensor.shape) for key, tensor in ghost.state_dict().items()}
 
 
@@ -159,7 +158,7 @@ def _fitting(key: str, stated: Mapping[str, Any], fits: Callable[[Any], bool]) -
 
 def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{str(value)[:40]!r} is no object")
+        raise ValueError(f"{brief(value, 40)!r} is no object")
     return value
 
 
@@ -202,8 +201,12 @@ def _colours(value: object) -> bool:
     return _several(value, lambda item: _number(item, -1000, 1000), MAX_CHANS)
 
 
-def _size(value: object) -> bool:
-    return _several(value, lambda item: _count(item, MAX_SIDE), 3, least=2)
+def _input(value: object) -> bool:
+    return _several(value, lambda item: _count(item, MAX_SIDE), 3, least=3)
+
+
+def _side(value: object) -> bool:
+    return _several(value, lambda item: _count(item, MAX_SIDE), 2, least=2)
 
 
 def _flag(value: object) -> bool:
@@ -218,7 +221,8 @@ def _plain(value: object, depth: int = 2) -> bool:
 
 
 PREPROCESSING: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("input_size", "test_input_size", "min_input_size", "pool_size", "test_pool_size"), _size),
+    **dict.fromkeys(("input_size", "test_input_size", "min_input_size"), _input),
+    **dict.fromkeys(("pool_size", "test_pool_size"), _side),
     **dict.fromkeys(("crop_pct", "test_crop_pct"), _share),
     **dict.fromkeys(("mean", "std"), _colours),
     **dict.fromkeys(("first_conv", "classifier", "paper_ids"), _texts),

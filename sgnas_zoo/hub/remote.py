@@ -158,7 +158,7 @@ def explain(error: BaseException, repo: str, revision: str | None = None, file: 
         return f"{where} shows no repo {repo}: check the name; if it is private, log in with `hf auth login`."
     if isinstance(error, RevisionNotFoundError):
         return f"{repo} has no revision {revision!r}; name a branch, a tag or a commit, or leave it out."
-    if isinstance(error, LocalEntryNotFoundError) and _status(error.__cause__):
+    if isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError)) and _status(error.__cause__):
         error = error.__cause__ or error  # the Hub did answer; huggingface_hub then looked into the cache
     if isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError, OfflineModeIsEnabled)):
         what = f"{file} of {at}" if file else at

@@ -23,6 +23,7 @@ from sgnas_zoo.hub.artifacts import (
     WEIGHTS,
     Artifact,
     fill,
+    invalid_config,
     items,
     read_shapes,
     read_weights,
@@ -207,7 +208,7 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
         with torch.random.fork_rng():
             supernet = UnifiedSupernet(space, num_classes, in_chans)
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"The config of {where} is not valid ({error}); fetch the artifact again.") from error
+        raise invalid_config(where, error) from error
     none = torch.empty(0, dtype=torch.uint8)
     return TrainedSupernet(supernet, resolution, classes, preprocessing, dataset, training, none)
 
