@@ -119,12 +119,12 @@ def brief(value: object, most: int = 200) -> str:
 def text(value: object) -> str:
     """``value`` if it is text; ValueError otherwise."""
     if not isinstance(value, str):
-        raise ValueError(f"{brief(value, 40)!r} is no text")
+        raise ValueError(f"{brief(repr(value), 40)} is no text")
     return value
 
 
 def items(value: object) -> list[Any]:
     """``value`` if it is a list; ValueError otherwise."""
     if not isinstance(value, list):
-        raise ValueError(f"{brief(value, 40)!r} is no list")
+        raise ValueError(f"{brief(repr(value), 40)} is no list")
     return value

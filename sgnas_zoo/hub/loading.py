@@ -158,7 +158,7 @@ def _fitting(key: str, stated: Mapping[str, Any], fits: Callable[[Any], bool]) -
 
 def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{brief(value, 40)!r} is no object")
+        raise ValueError(f"{brief(repr(value), 40)} is no object")
     return value
 
 
