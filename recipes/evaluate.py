@@ -20,7 +20,7 @@ import timm
 import torch
 
 import sgnas_zoo
-from sgnas_zoo.cli import Count
+from sgnas_zoo.cli_options import Count
 from sgnas_zoo.hub.artifacts import WEIGHTS
 from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.training.evaluation import evaluate

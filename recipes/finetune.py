@@ -22,11 +22,11 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli import Count
+from sgnas_zoo.cli_options import Count
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
-from sgnas_zoo.training.options import RecipeCommand, resolved
+from sgnas_zoo.training.options import RecipeCommand, resolved, training_record
 from sgnas_zoo.training.runs import (
     check_output,
     known_optimizer,
@@ -35,13 +35,11 @@ from sgnas_zoo.training.runs import (
     save_into,
     training_loader,
 )
-from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.sources import LabelledImages, open_splits
 from sgnas_zoo.training.transforms import train_transform
 
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
 """Settings that a resumed run may change: they do not change what is trained."""
-PLACES = ("dataset", "model", "pretrained", "generator")
-"""Settings that say where something lies: the record names what was there instead."""
 
 
 @click.command("finetune", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
@@ -161,19 +159,12 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     accelerator.end_training()
 
 
-def open_splits(dataset: str, holdout: float, eval_split: str | None, **data: Any) -> list[Any]:
-    """What to train on, the held-out part if there is one, and what the final figure is measured on."""
-    kept = load_images(dataset, "train", holdout=holdout, **data)
-    held = load_images(dataset, "train", holdout=holdout, part="held", **data) if holdout else None
-    return [kept, held, held if held and not eval_split else load_images(dataset, eval_split or "test", **data)]
-
-
 def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[str, Any]) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     own: dict[str, Any] = getattr(trained, "sgnas", {})
     made = {key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own}
     made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": settings["model"], **own}}
-    training = {"recipe": "finetune", **{key: settings[key] for key in settings if key not in PLACES}}
+    training = training_record("finetune", settings)
     trained.sgnas = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
     }  # fmt: skip

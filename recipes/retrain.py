@@ -21,7 +21,7 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli import Count
+from sgnas_zoo.cli_options import Count
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import (
@@ -33,7 +33,7 @@ from sgnas_zoo.training.networks import (
     set_bn_momentum,
     set_input,
 )
-from sgnas_zoo.training.options import RecipeCommand, resolved
+from sgnas_zoo.training.options import RecipeCommand, resolved, training_record
 from sgnas_zoo.training.runs import (
     check_output,
     known_optimizer,
@@ -42,14 +42,12 @@ from sgnas_zoo.training.runs import (
     save_into,
     training_loader,
 )
-from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.sources import LabelledImages, open_splits
 from sgnas_zoo.training.transforms import train_transform
 
 PAPER_FLOPS = 350e6
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
 """Settings that a resumed run may change: they do not change what is trained."""
-PLACES = ("dataset", "model", "pretrained", "generator")
-"""Settings that say where something lies: the record names what was there instead."""
 
 
 @click.command("retrain", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
@@ -178,17 +176,10 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     accelerator.end_training()
 
 
-def open_splits(dataset: str, holdout: float, eval_split: str | None, **data: Any) -> list[Any]:
-    """What to train on, the held-out part if there is one, and what the final figure is measured on."""
-    kept = load_images(dataset, "train", holdout=holdout, **data)
-    held = load_images(dataset, "train", holdout=holdout, part="held", **data) if holdout else None
-    return [kept, held, held if held and not eval_split else load_images(dataset, eval_split or "test", **data)]
-
-
 def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[str, Any]) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     made = {**arch_of(trained), **getattr(trained, "sgnas", {}), **counted(trained)}
-    training = {"recipe": "retrain", **{key: settings[key] for key in settings if key not in PLACES}}
+    training = training_record("retrain", settings)
     trained.sgnas = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
     }  # fmt: skip

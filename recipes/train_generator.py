@@ -28,7 +28,7 @@ from scipy.stats import kendalltau
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.cli import Count
+from sgnas_zoo.cli_options import Count
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.errors import BudgetError, DataError, ZooError
@@ -45,7 +45,7 @@ from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import check_classes
-from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
+from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings, training_record
 from sgnas_zoo.training.parallel import average_gradients
 from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
 from sgnas_zoo.training.sources import load_images
@@ -57,8 +57,6 @@ MARGIN = 0.05
 """Share of the space's range left out at either end by default: there, few architectures are left to choose from."""
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to")
 """Settings that a resumed run may change: they do not change what is trained."""
-PLACES = ("supernet", "dataset")
-"""Settings that say where something lies: the card names the supernet by its digest instead."""
 
 
 class SupernetCommand(RecipeCommand):
@@ -206,7 +204,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
         evaluation = {
             "origin": f"Trained by recipes/train_generator.py on a supernet of {space.name}.",
             "supernet": source and {**asdict(source), "id": source.id if source.revision else Path(source.id).name},
-            "training": {"recipe": "train_generator", **{k: settings[k] for k in settings if k not in PLACES}, **ran},
+            "training": {**training_record("train_generator", settings), **ran},
             "follows": follows(generator, table),
         }
         with among_others(output) as folder:

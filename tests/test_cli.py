@@ -11,12 +11,8 @@ from click.testing import CliRunner
 from sgnas_zoo import __version__
 from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.hub.generators import save_generator
-from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.models.builder import count_macs, count_params
-from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.supernet import UnifiedSupernet
 from sgnas_zoo.zoo import zoo_entries
 
 
@@ -226,37 +222,19 @@ def test_help_and_version():
     assert done.stderr == ""
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    """Folders of a supernet of three classes and of a generator, both with random weights."""
-    torch.manual_seed(0)
-    space = SPACES["sgnas_micro"]
-    look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
-    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
-    record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
-    net = UnifiedSupernet(space, 3)
-    conditions = native_conditions(space, form="search", num_classes=3)
-    generator = ArchGenerator(space.parse("-".join(["35"] * 8)), "macs", conditions, (2e6, 8e6), width=8)
-    for name in ("supernet", "generator"):
-        (tmp_path / name).mkdir()
-    save_supernet(TrainedSupernet(net, 32, ("a", "b", "c"), look, record, {}, images), tmp_path / "supernet")
-    save_generator(generator, tmp_path / "generator")
-    return tmp_path
-
-
-def test_generate_writes_inherited_weights(tiny):
-    made = ("--pretrained", tiny / "supernet", "--generator", tiny / "generator", "--output", tiny / "model")
-    out, err = good("generate", "--flops", "4M", *made, "--json")
+def test_generate_writes_inherited_weights(made, tmp_path):
+    options = ("--pretrained", made / "supernet", "--generator", made / "generator", "--output", tmp_path / "model")
+    out, err = good("generate", "--flops", "4M", *options, "--json")
     (record,) = json.loads(out)
     assert record["weights"] == "inherited"
     assert record["macs"] <= 4e6
     assert "trained on noise at 32 px with 3 classes" in err
     assert "weights are inherited" in err
-    assert "inherited from a supernet" in (tiny / "model" / "README.md").read_text()
-    model = timm.create_model(f"local-dir:{tiny / 'model'}", pretrained=True)
+    assert "inherited from a supernet" in (tmp_path / "model" / "README.md").read_text()
+    model = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
     assert count_macs(model, 32) == record["macs"]
     assert model.num_classes == 3
 
 
-def test_weights_need_a_folder_to_go_to(tiny):
-    assert "add --output FOLDER" in refused("generate", "--flops", "4M", "--pretrained", tiny / "supernet")
+def test_weights_need_a_folder_to_go_to(made):
+    assert "add --output FOLDER" in refused("generate", "--flops", "4M", "--pretrained", made / "supernet")

@@ -14,16 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from sgnas_zoo import create_model, save_model
-from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.hub.generators import save_generator
-from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
-from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.supernet import UnifiedSupernet
 
 _SPEC = importlib.util.spec_from_file_location("local_hub", Path(__file__).with_name("local_hub.py"))
 local_hub = importlib.util.module_from_spec(_SPEC)
@@ -63,33 +56,6 @@ def clean(hub):
 def name(hub, request):
     """A repo id of this test's own."""
     return "me/" + re.sub(r"\W+", "-", request.node.name)[:60].strip("-.")
-
-
-def new_generator(seed):
-    """A small generator with random weights."""
-    torch.manual_seed(seed)
-    space = SPACES["sgnas_micro"]
-    conditions = native_conditions(space, form="search", num_classes=3)
-    return ArchGenerator(space.parse("-".join(["35"] * 8)), "macs", conditions, (2e6, 8e6), width=8)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Folders of a supernet of three classes, of a generator and of a model, all with random weights."""
-    torch.manual_seed(0)
-    root, space = tmp_path_factory.mktemp("made"), SPACES["sgnas_micro"]
-    look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
-    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
-    record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
-    training = {"paths": 4, "sampler": "fair", "epochs": 1, "batch_size": 16}
-    for kind in ("supernet", "generator"):
-        (root / kind).mkdir()
-    supernet = TrainedSupernet(UnifiedSupernet(space, 3), 32, ("a", "b", "c"), look, record, training, images)
-    save_supernet(supernet, root / "supernet")
-    save_generator(new_generator(0), root / "generator")
-    model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)
-    save_model(model, root / "model", weights="untrained")
-    return root
 
 
 def content(folder):
@@ -247,7 +213,7 @@ def test_a_push_needs_a_valid_token(hub, made, tmp_path, name):
     assert name not in hub.repos
 
 
-def test_an_interrupted_push_leaves_the_repo_as_it_was(hub, made, tmp_path, name):
+def test_an_interrupted_push_leaves_the_repo_as_it_was(hub, made, new_generator, tmp_path, name):
     cli(hub, tmp_path, "push", made / "generator", name, token=hub.token)
     head, files = hub.commits(name)[0].oid, hub.files(name)
     (tmp_path / "next").mkdir()

@@ -12,16 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from sgnas_zoo import create_model, save_model
-from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub.generators import load_generator, save_generator
+from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.kinds import KINDS, check_folder
 from sgnas_zoo.hub.loading import load_model
-from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet, save_supernet
-from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.supernet import UnifiedSupernet
+from sgnas_zoo.hub.supernets import load_supernet
 
 LOADERS = {
     "model": lambda folder: load_model(f"local-dir:{folder}"),
@@ -30,27 +25,6 @@ LOADERS = {
 }
 SECONDS = 20
 """Far above what the slowest load takes on a busy machine; a hang or a huge allocation is above it."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """One folder of each kind, with random weights."""
-    torch.manual_seed(0)
-    root, space = tmp_path_factory.mktemp("made"), SPACES["sgnas_micro"]
-    look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
-    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
-    for kind in ("supernet", "generator"):
-        (root / kind).mkdir()
-    training = {"paths": 4, "sampler": "fair", "epochs": 1, "batch_size": 16}
-    supernet = TrainedSupernet(UnifiedSupernet(space, 3), 32, ("a", "b", "c"), look, record, training, images)
-    save_supernet(supernet, root / "supernet")
-    conditions = native_conditions(space, form="search", num_classes=3)
-    prior = space.parse("-".join(["35"] * 8))
-    save_generator(ArchGenerator(prior, "macs", conditions, (2e6, 8e6), width=8), root / "generator")
-    model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)
-    save_model(model, root / "model", weights="untrained")
-    return root
 
 
 def outcome(kind, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ class Artifact:
                 "upgrade sgnas_zoo."
             )
         return config
+
+
+def kind_name(config: Mapping[str, Any]) -> str | None:
+    """What kind of artifact a config says it is of: a model's is timm's and does not name it. None if it says none.
+
+    Args:
+        config: Any JSON object; whether there is such a kind is not looked up.
+    """
+    if "pretrained_cfg" in config or "architecture" in config:
+        return "model"
+    name = config.get("artifact")
+    return name if isinstance(name, str) else None
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import ModelCard, ModelCardData
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.artifacts import CONFIG, kind_name
 from sgnas_zoo.hub.card_facts import generator_facts, model_facts, supernet_facts
 from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes
 from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
@@ -65,7 +65,7 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
         ArtifactError: If the folder holds no artifact, a field is not what it has to be, or ``repo`` is no Hub id.
     """
     if repo is not None and hub_id(repo) != repo:
-        raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME.")
+        raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME, without a revision.")
     own = name or (repo or "").partition("/")[2] or folder.absolute().name
     where = title(folder.absolute().name)
     config = Fields(read_config(folder / CONFIG), f"{CONFIG} of {where}")
@@ -115,7 +115,7 @@ def _evaluation(path: Path) -> object:
 def _files(
     config: Fields, evaluation: Fields, plots: list[str], repo: str | None, name: str
 ) -> dict[str, bytes]:  # fmt: skip
-    own = "model" if "pretrained_cfg" in config or "architecture" in config else config.text("artifact")
+    own = kind_name(config.values)
     if own not in KINDS:
         raise ArtifactError(f"{config.where} tells of no {', '.join(KINDS)}; name a folder that a recipe wrote.")
     kind = KINDS[own]
@@ -167,6 +167,3 @@ def _replace(path: Path, content: bytes) -> None:
     with staging.open("xb") as file:
         file.write(content)
     os.replace(staging, path)
-
-
-__all__ = ["CARD", "EVALUATION", "PICTURE", "RESULTS", "card_files", "write_card"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, kind_name
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.loading import load_model
@@ -49,8 +49,8 @@ def kind_of(config: dict[str, Any], where: object) -> Kind:
     Raises:
         ArtifactError: If it is of none.
     """
-    name = "model" if "pretrained_cfg" in config or "architecture" in config else config.get("artifact")
-    if not isinstance(name, str) or name not in KINDS:
+    name = kind_name(config)
+    if name is None or name not in KINDS:
         raise ArtifactError(f"{where} holds no {', '.join(KINDS)}; name a folder that a recipe or `generate` wrote.")
     return KINDS[name]
 

@@ -18,7 +18,7 @@ from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
-from sgnas_zoo.hub.remote import HUB_FAILURES, explain, one_line, split_revision
+from sgnas_zoo.hub.remote import HUB_FAILURES, explain, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim
 
 EXTRAS = (EVALUATION, "curves.png", *PLOTS)
@@ -68,8 +68,7 @@ def push(
         ArtifactError: If the folder is no artifact, the repo holds another kind, or the Hub refuses. Then the repo is
             as it was.
     """
-    if split_revision(repo)[1]:
-        raise ArtifactError(f"{repo} names a revision; write USER/NAME and revision={repo.partition('@')[2]!r}.")
+    repo_id(repo)
     if create_pr and (tag or revision):
         raise ArtifactError("A pull request goes to main and is tagged once merged; leave out one of them.")
     kind = check_folder(Path(folder))

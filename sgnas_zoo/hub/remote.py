@@ -126,6 +126,21 @@ def split_revision(name: str, revision: str | None = None) -> tuple[str, str | N
     return repo, at or revision
 
 
+def repo_id(name: str) -> str:
+    """``name`` if it is ``USER/NAME`` alone, which is what a push takes.
+
+    Raises:
+        ArtifactError: If it is no repo id, or names a revision.
+    """
+    repo, at = split_revision(name)
+    if at:
+        raise ArtifactError(
+            f"{name} names a revision; write {repo}, with --revision {at} (revision={at!r}) for a branch or --tag {at} "
+            f"(tag={at!r}) for a tag."
+        )
+    return repo
+
+
 @contextmanager
 def one_line(repo: str, revision: str | None = None, file: str | None = None) -> Iterator[None]:
     """Turn what huggingface_hub raises into an ArtifactError of one line: which repo, what happened, what to do.

@@ -11,8 +11,11 @@ from typing import Any
 import click
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from sgnas_zoo.cli import one_line
+from sgnas_zoo.cli_options import one_line
 from sgnas_zoo.errors import CheckpointError
+
+PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
+"""Options that say where something lies: a record names what was there instead."""
 
 
 class RecipeCommand(click.Command):
@@ -141,6 +144,16 @@ def save_settings(folder: Path, settings: Mapping[str, Any], recipe: str | None 
     except OSError as error:
         raise CheckpointError(f"Cannot write {target}: {error.strerror}; choose another --output.") from error
     return target
+
+
+def training_record(recipe: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an artifact's record says of how it was trained: the recipe and its settings, without ``PLACES``.
+
+    Args:
+        recipe: Name of the recipe.
+        settings: Its settings, as ``resolved`` gives them.
+    """
+    return {"recipe": recipe, **{name: value for name, value in settings.items() if name not in PLACES}}
 
 
 def _section(file: Path, name: str, required: bool, mistakes: list[str]) -> dict[str, Any]:

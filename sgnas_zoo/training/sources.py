@@ -112,6 +112,26 @@ def load_images(
     return LabelledImages(rows, classes, record)
 
 
+def open_splits(
+    source: str, holdout: float, eval_split: str | None, **options: Any
+) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
+    """What to train on, the held-out part if there is one, and what the final figure is measured on.
+
+    Args:
+        source: As ``load_images``.
+        holdout: Share cut from the training split.
+        eval_split: Split of the final figure; by default the held-out part, or else ``test``.
+        options: ``seed``, ``streaming`` and ``limit``, as ``load_images``.
+
+    Raises:
+        DataError: As ``load_images`` does.
+    """
+    kept = load_images(source, "train", holdout=holdout, **options)
+    held = load_images(source, "train", holdout=holdout, part="held", **options) if holdout else None
+    final = held if held and not eval_split else load_images(source, eval_split or "test", **options)
+    return kept, held, final
+
+
 def _open(source: str, streaming: bool) -> Mapping[str, Any]:
     """All splits of a dataset, or a :class:`DataError` that says what to do."""
     path = Path(source).expanduser()

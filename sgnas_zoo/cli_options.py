@@ -1,0 +1,77 @@
+"""What the commands share: options, and errors in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from sgnas_zoo.errors import ZooError
+
+SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+class BadInput(click.ClickException):
+    """One line on stderr."""
+
+    exit_code = 2
+
+
+class ZooGroup(click.Group):
+    """Turns errors of the library and of usage into one line on stderr and exit code 2."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the group's own options."""
+        with one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Raise what was bad input as ``BadInput``; a bare call still shows the help."""
+    try:
+        yield
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()):
+        raise
+    except click.UsageError as error:
+        raise BadInput(error.format_message()) from error
+    except ZooError as error:
+        raise BadInput(str(error)) from error
+
+
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """A budget in plain counts, written 350M, 1.2G or 350e6."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read ``value``, or fail with the spelling that would do."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([KMG]?)", str(value).strip(), re.IGNORECASE)
+        number = float(match[1]) * SUFFIXES[match[2].upper()] if match else 0.0
+        if not 0 < number < float("inf"):
+            self.fail(f"{value!r} is no budget; write a positive count such as 350M.", param, ctx)
+        if number < 10_000 and match and not match[2]:
+            self.fail(f"{value} is no network's budget; did you mean {value}M?", param, ctx)
+        return number
+
+
+def push_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever publishes."""
+    for option in (
+        click.option("--tag", help="Tag for the commit, such as v1."),
+        click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
+        click.option("--revision", help="Branch to commit to; by default main."),
+        click.option("--private", is_flag=True, default=None, help="Make the repo private, if it has to be made."),
+    ):
+        command = option(command)
+    return command

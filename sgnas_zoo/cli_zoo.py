@@ -1,0 +1,90 @@
+"""Commands that show what the package knows: ``sgnas-zoo list`` and ``info``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from sgnas_zoo.errors import unknown_name
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List published networks and search spaces."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import zoo_entries
+
+    models = [_entry(name) for name in zoo_entries()]
+    spaces = [_space(name) for name in SPACES]
+    if as_json:
+        click.echo(json.dumps({"models": models, "spaces": spaces}, indent=2))
+        return
+    click.echo(f"{'model':14}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}")
+    for model in models:
+        click.echo(
+            f"{model['name']:14}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
+            f"{model['published']['top1']:18.1f}"
+        )
+    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  {'generator':11}weights")
+    for space in spaces:
+        span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
+        click.echo(
+            f"{space['name']:16}{space['layers']:7}{space['slots']:7}{space['choices']:9}{span:>16}"
+            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet':11}"
+            f"{', '.join(space['weights']) or 'none yet'}"
+        )
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(name: str, as_json: bool) -> None:
+    """Show a published network or a search space."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import zoo_entries
+
+    base, _, tag = name.partition(".")
+    if base in zoo_entries() and tag in ("", "in1k"):
+        details = _entry(base)
+    elif name in SPACES:
+        details = _space(name)
+    elif base in zoo_entries():
+        raise unknown_name(f"tag of {base}", tag, ["in1k"])
+    else:
+        raise unknown_name("model or space", name, [*zoo_entries(), *SPACES])
+    if as_json:
+        click.echo(json.dumps(details, indent=2))
+        return
+    for key, value in details.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        text = ", ".join(map(str, text)) if isinstance(text, list) else text
+        click.echo(f"{key:12}{text:,}" if isinstance(text, int) and not isinstance(text, bool) else f"{key:12}{text}")
+
+
+def _entry(name: str) -> dict[str, Any]:
+    from sgnas_zoo.zoo import zoo_entries
+
+    entry = zoo_entries()[name]
+    return {
+        "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
+        "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
+    }  # fmt: skip
+
+
+def _space(name: str) -> dict[str, Any]:
+    from sgnas_zoo.costs import COSTS, native_conditions
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import embedded_generator, supernet_entries
+
+    space = SPACES[name]
+    layers, slots, choices = space.shape
+    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params")}
+    return {
+        "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
+        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items()},
+        "generator": embedded_generator(name) is not None,
+        "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
+    }  # fmt: skip

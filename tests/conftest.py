@@ -1,0 +1,44 @@
+"""Artifacts that several tests read: small ones with random weights, made once."""
+
+import pytest
+import torch
+
+from sgnas_zoo import create_model, save_model
+from sgnas_zoo.costs import native_conditions
+from sgnas_zoo.hub.generators import save_generator
+from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.search.generator import ArchGenerator
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.supernet import UnifiedSupernet
+
+
+@pytest.fixture(scope="session")
+def new_generator():
+    """Makes small generators for sgnas_micro."""
+
+    def make(seed):
+        torch.manual_seed(seed)
+        space = SPACES["sgnas_micro"]
+        conditions = native_conditions(space, form="search", num_classes=3)
+        return ArchGenerator(space.parse("-".join(["35"] * 8)), "macs", conditions, (2e6, 8e6), width=8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory, new_generator):
+    """Folders of a supernet of three classes, of a generator and of a model. Nobody writes to them."""
+    torch.manual_seed(0)
+    root, space = tmp_path_factory.mktemp("made"), SPACES["sgnas_micro"]
+    look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
+    training = {"paths": 4, "sampler": "fair", "epochs": 1, "batch_size": 16}
+    for kind in ("supernet", "generator"):
+        (root / kind).mkdir()
+    supernet = TrainedSupernet(UnifiedSupernet(space, 3), 32, ("a", "b", "c"), look, record, training, images)
+    save_supernet(supernet, root / "supernet")
+    save_generator(new_generator(0), root / "generator")
+    model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)
+    save_model(model, root / "model", weights="untrained")
+    return root
