@@ -1,0 +1,115 @@
+"""What a format is, and the traced program that every format starts from."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from sgnas_zoo.errors import ModelError, ZooError
+
+Runner = Callable[[Tensor], Any]
+"""Runs an exported file: images of shape (batch, channels, height, width) in, a tensor or a collection of them out."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that networks are exported to.
+
+    Args:
+        name: Registry name.
+        suffix: Of its files, with the dot.
+        dump: Makes the content of a file.
+        load: Opens a file in the format's own runtime, as its users will.
+        packages: What it imports beyond torch.
+        extra: The extra of this distribution that installs them.
+        dynamic: Whether its files take any batch size; else batch 1.
+        details: What else there is to say of its files.
+    """
+
+    name: str
+    suffix: str
+    dump: Callable[[ExportedProgram], bytes]
+    load: Callable[[Path], Runner]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    dynamic: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_installed(self) -> None:
+        """Refuse the format where a package is missing.
+
+        Raises:
+            ModelError: If one is.
+        """
+        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ModelError(
+                f"Exporting to {self.name} needs {' and '.join(missing)}: pip install 'sgnas-zoo[{self.extra}]'"
+            )
+
+
+def trace(module: nn.Module, images: Tensor, dynamic: bool) -> ExportedProgram:
+    """Trace a network with ``torch.export``, without the paths of this machine's source files.
+
+    Args:
+        module: In evaluation mode.
+        images: Example input; its values do not matter.
+        dynamic: Leave the batch size open.
+    """
+    if dynamic and len(images) < 2:  # torch.export takes a batch of 1 for a constant
+        images = torch.cat([images, images])
+    shapes = ({0: Dim("batch")},) if dynamic else None
+    program = torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def output_names(program: ExportedProgram) -> list[str]:
+    """Names of a program's outputs: "logits" for a tensor, "features_0" and so on for a collection."""
+    spec = program.call_spec.out_spec
+    if spec is None or spec.is_leaf():
+        return ["logits"]
+    return [f"features_{number}" for number in range(spec.num_leaves)]
+
+
+def portable(module: nn.Module) -> nn.Module:
+    """Prepare a network for any format, in place: contiguous weights, activations that do not overwrite their input.
+
+    torch.export.save warns of weights in channels_last and XNNPACK refuses them. An activation in place doubles the
+    time that the decomposition for ONNX takes, and changes no output.
+    """
+    part: Any
+    for part in module.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False
+    return module.to(memory_format=torch.contiguous_format)
+
+
+@contextmanager
+def readable(what: str, then: str) -> Iterator[None]:
+    """Make one line of whatever a foreign library raises: what failed, what its cause says first, the next step.
+
+    Raises:
+        ModelError: For anything but an error of this library or of the disk, which pass.
+    """
+    try:
+        yield
+    except (ZooError, OSError):
+        raise
+    except Exception as error:  # exporters and runtimes have no common base class
+        source: BaseException = error
+        while source.__cause__ is not None:  # what exporters wrap it in tells how to report a bug
+            source = source.__cause__
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", str(source)).split("\n")
+        said = next((line.strip() for line in lines if line.strip()), type(source).__name__)
+        raise ModelError(f"{what} ({said[:200]}); {then}") from error
