@@ -1,4 +1,4 @@
-"""Networks for a budget: state FLOPs or parameters, get a timm model.
+"""Networks for a budget: state FLOPs, parameters or milliseconds, get a timm model.
 
 Names are imported when they are first used, so that ``sgnas-zoo --help`` never loads torch. The timm entry points
 ("sgnas", "sgnas_a", ...) are registered as soon as timm is imported, before or after this package.
@@ -12,27 +12,31 @@ from typing import TYPE_CHECKING, Any
 from sgnas_zoo import _timm_hook
 
 if TYPE_CHECKING:
+    from sgnas_zoo.answers import Generated
     from sgnas_zoo.factory import create_model, generate, list_models
     from sgnas_zoo.hub.convert import convert
     from sgnas_zoo.hub.generators import load_generator
     from sgnas_zoo.hub.models import save_model
+    from sgnas_zoo.hub.profiles import load_profile
     from sgnas_zoo.hub.supernets import load_supernet
-    from sgnas_zoo.selection import Generated
+    from sgnas_zoo.models.deploy import deploy
     from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 
 __version__ = "0.1.0"
 __all__ = [
-    "SPACES", "Arch", "Generated", "SearchSpace", "convert", "create_model", "generate", "list_models",
-    "load_generator", "load_supernet", "save_model",
+    "SPACES", "Arch", "Generated", "SearchSpace", "convert", "create_model", "deploy", "generate", "list_models",
+    "load_generator", "load_profile", "load_supernet", "save_model",
 ]  # fmt: skip
 
 _MODULES = {
+    "sgnas_zoo.answers": ("Generated",),
     "sgnas_zoo.factory": ("create_model", "generate", "list_models"),
     "sgnas_zoo.hub.convert": ("convert",),
     "sgnas_zoo.hub.generators": ("load_generator",),
     "sgnas_zoo.hub.models": ("save_model",),
+    "sgnas_zoo.hub.profiles": ("load_profile",),
     "sgnas_zoo.hub.supernets": ("load_supernet",),
-    "sgnas_zoo.selection": ("Generated",),
+    "sgnas_zoo.models.deploy": ("deploy",),
     "sgnas_zoo.spaces": ("SPACES", "Arch", "SearchSpace"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

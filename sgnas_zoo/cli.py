@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +15,8 @@ import click
 
 from sgnas_zoo import __version__
 from sgnas_zoo.cli_hub import card, convert, publish, push, shim
-from sgnas_zoo.cli_options import Count, ZooGroup, push_options
+from sgnas_zoo.cli_measure import benchmark, export, profile
+from sgnas_zoo.cli_options import Count, ZooGroup, push_options, told
 from sgnas_zoo.cli_zoo import info, list_
 
 DEFAULT_TAG = "default"
@@ -29,13 +29,16 @@ def main() -> None:
     """State a budget, get a timm model."""
 
 
-for _command in (list_, info, push, card, convert, shim):
+for _command in (list_, info, profile, benchmark, export, push, card, convert, shim):
     main.add_command(_command)
 
 
 @main.command()
 @click.option("--flops", type=Count(), multiple=True, help="Most FLOPs (MACs), such as 350M; repeat for several.")
 @click.option("--params", type=Count(), multiple=True, help="Most parameters, such as 6M; bounds combine.")
+@click.option("--latency", multiple=True, help="Most time for a batch, such as 20ms; repeat for several.")
+@click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
+@click.option("--no-measure", is_flag=True, help="Do not measure what was made for a latency: the device is not here.")
 @click.option("--space", help="Search space; by default the first whose range holds the budget.")
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
@@ -53,14 +56,17 @@ for _command in (list_, info, push, card, convert, shim):
 @click.option("--force", is_flag=True, help="Replace the output folder.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path | None, pretrained: str | None,
-             push_to_hub: str | None, private: bool | None, revision: str | None, create_pr: bool, tag: str | None,
-             force: bool, seed: int, as_json: bool, **options: Any) -> None:  # fmt: skip
+def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple[str, ...], profile: str | None,
+             no_measure: bool, output: Path | None, pretrained: str | None, push_to_hub: str | None,
+             private: bool | None, revision: str | None, create_pr: bool, tag: str | None, force: bool, seed: int,
+             as_json: bool, **options: Any) -> None:  # fmt: skip
     """Generate architectures for budgets; with --output or --push-to-hub, make the model."""
     hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
-    if not flops and not params:
-        raise click.UsageError("State a budget: --flops 350M, --params 5M, or both.")
-    if (output or push_to_hub) and max(len(flops), len(params)) > 1:
+    if not flops and not params and not latency:
+        raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
+    if (profile or no_measure) and not latency:
+        raise click.UsageError("--profile and --no-measure are about a latency; add --latency 20ms.")
+    if (output or push_to_hub) and max(len(flops), len(params), len(latency)) > 1:
         raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
     if pretrained and not (output or push_to_hub):
         raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
@@ -74,11 +80,15 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], output: Path |
         repo_id(push_to_hub)  # before anything is made
     if output is not None:
         check_free(output, force)
+    if latency:
+        options |= {"profile": profile, "measure": not no_measure}
     if output is None and push_to_hub is None:
-        results = factory.generate(flops=flops or None, params=params or None, **options)
-        records = [result.record() for result in results]
+        asked: dict[str, Any] = {"flops": flops or None, "params": params or None, "latency": latency or None}
+        with told():
+            records = [result.record() for result in factory.generate(**asked, **options)]
     else:
-        budgets = {"flops": flops[0] if flops else None, "params": params[0] if params else None}
+        asked = {"flops": flops, "params": params, "latency": latency}
+        budgets = {name: next(iter(amounts), None) for name, amounts in asked.items()}
         with TemporaryDirectory() as temporary:
             folder = output or Path(temporary) / str(push_to_hub).partition("/")[2]
             records = [_write(folder, force, pretrained, seed, **budgets, **options)]
@@ -102,12 +112,9 @@ def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **optio
 
     torch.manual_seed(seed)
     weights: Any = True if pretrained == DEFAULT_TAG else pretrained or False
-    with warnings.catch_warnings(record=True) as caveats:
-        warnings.simplefilter("always")
+    with told():
         model = create_model(pretrained=weights, **{name: v for name, v in options.items() if v is not None})
     save_model(model, folder, weights=None if pretrained else "untrained", force=force)
-    for caveat in caveats:
-        click.echo(str(caveat.message), err=True)
     click.echo("The weights are inherited." if pretrained else f"The weights are untrained (seed {seed}).", err=True)
     record: dict[str, Any] = model.sgnas  # type: ignore[assignment]
     return record
@@ -121,8 +128,14 @@ def _say_how_to_load(output: Path) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    asked = ", ".join(f"{name} <= {limit / 1e6:g}M" for name, limit in record["requested"].items())
+    asked = ", ".join(
+        f"latency <= {limit:g} ms" if name == "latency_ms" else f"{name} <= {limit / 1e6:g}M"
+        for name, limit in record["requested"].items()
+    )
     counted = f"{record['macs'] / 1e6:.2f}M MACs, {record['params'] / 1e6:.3f}M params"
+    if "latency_ms" in record:
+        measured = f"measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else "not measured"
+        counted += f", predicted {record['latency_ms']:.2f} ms, {measured}"
     return f"{asked}: {counted}, {record['space']} {record['arch']}"
 
 

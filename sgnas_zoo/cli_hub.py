@@ -15,7 +15,7 @@ from sgnas_zoo.cli_options import push_options
 @click.argument("repo", metavar="USER/NAME")
 @push_options
 def push(path: Path, repo: str, **hub: Any) -> None:
-    """Publish a model, a generator or a supernet: the folder PATH as one commit."""
+    """Publish a model, generator or supernet (the folder PATH), or a device profile (the file), as one commit."""
     publish(path, repo, **hub)
 
 

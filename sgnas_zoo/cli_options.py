@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,16 @@ def one_line() -> Iterator[None]:
         raise BadInput(error.format_message()) from error
     except ZooError as error:
         raise BadInput(str(error)) from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say what the library warns of in plain lines."""
+    with warnings.catch_warnings(record=True) as caveats:
+        warnings.simplefilter("always")
+        yield
+    for caveat in caveats:
+        click.echo(str(caveat.message), err=True)
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click

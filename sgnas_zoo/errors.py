@@ -34,6 +34,10 @@ class ArtifactError(ZooError, RuntimeError):
     """A file or folder that is missing, damaged, foreign or in the way."""
 
 
+class ModelError(ZooError, ValueError):
+    """A model that cannot be taken apart, exported or measured as asked."""
+
+
 class DataError(ZooError, RuntimeError):
     """A dataset that is missing, closed, unlabelled or does not fit the model."""
 

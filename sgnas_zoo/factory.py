@@ -10,18 +10,21 @@ from typing import Any
 import timm
 from torch import nn
 
+from sgnas_zoo.answers import Generated, answer
 from sgnas_zoo.costs import Conditions, native_conditions
 from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, unknown_name
 from sgnas_zoo.hub.loading import load_model
+from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.builder import build_model, count_macs, count_params
-from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single
+from sgnas_zoo.profiles import ProfileLike, find_profile
+from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.selection import Generated, Pick, answer, choose_space, given, load, pick
+from sgnas_zoo.selection import Pick, choose_space, given, load, pick
 from sgnas_zoo.spaces import SPACES, FormName
 from sgnas_zoo.weights import Pretrained, find_supernet, is_place, tagged_spaces, take_access
 from sgnas_zoo.zoo import zoo_entries
 
-REQUESTED = (*BUDGET_COSTS, "generator", "resolution", "revision", "token", "local_files_only")
+REQUESTED = (*BUDGET_COSTS, "profile", "measure", "generator", "resolution", "revision", "token", "local_files_only")
 """Arguments left out of a model's own: it is rebuilt from its architecture, not from what led to it."""
 
 COST_NEUTRAL = frozenset(
@@ -55,6 +58,9 @@ def generate(
     *,
     flops: Amount | None = None,
     params: Amount | None = None,
+    latency: Amount | None = None,
+    profile: ProfileLike | None = None,
+    measure: bool = True,
     space: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
@@ -70,6 +76,11 @@ def generate(
     Args:
         flops: Most FLOPs as NAS papers count them (MACs of convolutions and linear layers, batch 1); a number or N.
         params: Most parameters; a number or N.
+        latency: Most time for a batch, with its unit: "20ms"; one or N. It bounds what the profile predicts.
+        profile: Device profile that predicts latency: loaded, or its file, folder or Hub repo id. By default this
+            device's own with its default runtime, from the user's cache; it is measured there once, within minutes.
+        measure: Measure every network made for a latency on this machine, and ask for a quicker one where it takes
+            longer than the budget and the profile's 90th percentile error allow. False for a device that is not here.
         space: Name of the search space; by default the first with a generator whose range holds the budgets.
         generator: A loaded generator, its folder, or its Hub repo id; by default the embedded one of the space.
         resolution: Input side in pixels; by default the space's.
@@ -78,14 +89,17 @@ def generate(
 
     Raises:
         BudgetError: If a budget cannot be read or met; names the feasible range.
+        ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
-    budgets = broadcast(given(flops=flops, params=params))
-    chosen = load(generator, "" if generator else choose_space(space, None, None, budgets))
+    budgets = broadcast(stated(flops=flops, params=params, latency=latency))
+    found = find_profile(profile)
+    named = space if found is None else space or found.space
+    chosen = load(generator, "" if generator else choose_space(named, None, None, budgets))
     if space is not None and chosen.space.name != SPACES[space].name:
         raise UnknownNameError(f"This generator is for {chosen.space.name}, not {space}; leave space out or change it.")
     changes = given(resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    return answer(chosen, native_conditions(chosen.space, **changes), budgets)
+    return answer(chosen, native_conditions(chosen.space, **changes), budgets, found, measure)
 
 
 def create_model(
@@ -94,6 +108,7 @@ def create_model(
     pretrained: Pretrained = False,
     flops: float | None = None,
     params: float | None = None,
+    latency: str | None = None,
     space: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
@@ -109,11 +124,12 @@ def create_model(
             ``@revision``. Fails with the next step where there are none; never returns random weights.
         flops: Most FLOPs (MACs) of the model returned, as in ``generate``.
         params: Most parameters of the model returned.
+        latency: Most time for a batch, with its unit: "20ms". Its ``profile`` and ``measure`` are as in ``generate``.
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: ``revision``, ``token``, ``cache_dir`` and ``local_files_only`` say how to reach the Hub. Everything
-            else goes to ``timm.create_model`` (``num_classes``, ``in_chans``, ``drop_path_rate``, ...).
+        kwargs: ``profile`` and ``measure``; ``revision``, ``token``, ``cache_dir`` and ``local_files_only`` say how to
+            reach the Hub. Everything else goes to ``timm.create_model`` (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:
         For MBConv families a ``timm.models.EfficientNet``; ``model.sgnas`` holds the record of a generated one, with
@@ -123,7 +139,10 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    budgets = single(given(flops=flops, params=params))
+    asked = given(flops=flops, params=params, latency=latency)
+    budgets = single(stated(**asked))
+    if latency and (found := find_profile(kwargs.get("profile"))):
+        kwargs["profile"], space = found, space or found.space
     if model_name is None:
         model_name, space = _family_for(pretrained, budgets, space, generator)
     elif budgets and (model_name in zoo_entries() or ":" in model_name):
@@ -133,7 +152,7 @@ def create_model(
         access = take_access(kwargs)
         return load_model(model_name, pretrained=bool(pretrained), access=access, **kwargs)
     chosen = given(space=space, generator=generator, resolution=resolution)
-    model: nn.Module = timm.create_model(model_name, pretrained, **budgets, **chosen, **kwargs)
+    model: nn.Module = timm.create_model(model_name, pretrained, **asked, **chosen, **kwargs)
     if budgets or pretrained:
         recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
         model._model_args = {k: v for k, v in recorded.items() if k not in REQUESTED}  # type: ignore[assignment]
@@ -160,13 +179,16 @@ def build_family(
         form: "final" or "search".
         budgets: ``flops`` and ``params``, None where not given.
         generator: As in ``generate``.
-        kwargs: ``resolution``, the input side in pixels; all others are for timm.
+        kwargs: ``resolution``, the input side in pixels; ``profile`` and ``measure`` as in ``generate``; all others
+            are for timm.
     """
-    budgets = single(given(**budgets))
+    budgets = single(stated(**budgets))
     access = take_access(kwargs)
     generator = None if generator is None else load(generator, "", access)
     resolution = kwargs.pop("resolution", None)
-    picked = pick(family, arch, space, budgets, generator, **_changes(form, resolution, kwargs))
+    picked = pick(
+        family, arch, space, budgets, generator, **_timing(kwargs, access), **_changes(form, resolution, kwargs)
+    )
     model = build_model(family, picked.arch, form, pretrained, resolution=resolution, **kwargs)
     if picked.result is not None:
         model.sgnas = picked.result.record()  # type: ignore[assignment]
@@ -196,7 +218,7 @@ def build_inherited(
     Raises:
         PretrainedError: If there is nothing to inherit from.
     """
-    budgets = single(given(**budgets))
+    budgets = single(stated(**budgets))
     access = take_access(kwargs)
     if arch is None and not budgets:
         raise PretrainedError(f"No weights are published for {family} itself; say flops=350e6, or which arch=.")
@@ -207,7 +229,9 @@ def build_inherited(
     generator = its_generator if generator is None else load(generator, "", access)
     resolution = kwargs.pop("resolution", None)
     kwargs = {**kwargs, "num_classes": kwargs.get("num_classes", trained.supernet.num_classes)}
-    picked = pick(family, arch, own.name, budgets, generator, **_changes("search", resolution, kwargs))
+    picked = pick(
+        family, arch, own.name, budgets, generator, **_timing(kwargs, access), **_changes("search", resolution, kwargs)
+    )
     state = trained.inherit(picked.arch).state_dict()
     overlay = trained.pretrained_cfg() | {"state_dict": state} | (kwargs.get("pretrained_cfg_overlay") or {})
     kwargs["pretrained_cfg_overlay"] = overlay
@@ -271,6 +295,11 @@ def _changes(form: FormName, resolution: int | None, kwargs: Mapping[str, Any]) 
     return given(form=form, resolution=resolution, num_classes=classes, in_chans=in_chans)
 
 
+def _timing(kwargs: dict[str, Any], access: Access) -> dict[str, Any]:
+    """What a request says about latency, taken out of its keywords."""
+    return {"profile": find_profile(kwargs.pop("profile", None), access), "measure": kwargs.pop("measure", True)}
+
+
 def _checked(model: nn.Module, picked: Pick, budgets: Mapping[str, float], kwargs: Mapping[str, Any]) -> nn.Module:
     """Count a model that keywords may have made dearer than its budgets, and note how to build it again."""
     if budgets and not COST_NEUTRAL.issuperset(kwargs):
@@ -283,6 +312,8 @@ def _checked(model: nn.Module, picked: Pick, budgets: Mapping[str, float], kwarg
 
 def _check_model(model: nn.Module, conditions: Conditions, budgets: Mapping[str, float]) -> None:
     """Refuse a model that keywords have made dearer than its budgets, by counting it."""
+    if "latency" in budgets:
+        raise BudgetError("These keywords may take time that no profile knows; drop them, or ask for flops or params.")
     counted = {"flops": count_macs(model, conditions.resolution, conditions.in_chans), "params": count_params(model)}
     for name, limit in budgets.items():
         if counted[name] > limit:

@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from sgnas_zoo.answers import Generated, answer
 from sgnas_zoo.costs import COSTS, Conditions, native_conditions
+from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError, UnknownNameError
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast, plain
-from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
-from sgnas_zoo.search.propose import propose
+from sgnas_zoo.profiles import own_profile
+from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast
+from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.zoo import ZooEntry, zoo_entries
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One answer to one set of budgets.
-
-    Args:
-        space: Name of the search space.
-        arch: The architecture.
-        conditions: What its costs are stated for.
-        requested: The budgets, by argument name (``flops``, ``params``), in plain counts.
-        macs: MACs it has, batch 1.
-        params: Parameters it has.
-        latency_ms: Latency where one was asked for.
-        proven: Whether it is proven to be the most probable architecture within the budgets.
-        generator: The generator that proposed it.
-    """
-
-    space: str
-    arch: Arch
-    conditions: Conditions
-    requested: Mapping[str, float]
-    macs: int
-    params: int
-    latency_ms: float | None
-    proven: bool
-    generator: GeneratorSource
-
-    def record(self) -> dict[str, Any]:
-        """The result as plain data, as ``generate --json`` prints it and configs keep it."""
-        return {
-            "space": self.space,
-            "arch": str(self.arch),
-            **asdict(self.conditions),
-            "requested": dict(self.requested),
-            "macs": self.macs,
-            "params": self.params,
-            **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
-            "generator": asdict(self.generator),
-        }
 
 
 @dataclass(frozen=True)
@@ -72,6 +34,8 @@ def pick(
     space: str | None,
     budgets: Mapping[str, float],
     generator: object,
+    profile: Profile | None = None,
+    measure: bool = True,
     **changes: Any,
 ) -> Pick:
     """Choose an architecture: the one named, the one generated for budgets, or the family's first published one.
@@ -82,6 +46,8 @@ def pick(
         space: Name of its space.
         budgets: One number for each budget given.
         generator: A generator, its folder or repo id; None for the embedded one.
+        profile: As in ``answer``.
+        measure: As in ``answer``.
         changes: Conditions other than the space's own.
 
     Raises:
@@ -89,41 +55,20 @@ def pick(
     """
     if arch is None and budgets:
         generator = None if generator is None else load(generator, "")
-        space = choose_space(space, family, generator, broadcast(budgets))
+        space = choose_space(
+            space if profile is None else space or profile.space, family, generator, broadcast(budgets)
+        )
         conditions = native_conditions(SPACES[space], **changes)
-        result = answer(load(generator, space), conditions, broadcast(budgets))[0]
+        result = answer(load(generator, space), conditions, broadcast(budgets), profile, measure)[0]
         return Pick(result.arch, conditions, result)
     chosen = _default_entry(family).parsed() if arch is None else _family_space(family, space).parse(arch)
     conditions = native_conditions(chosen.space, **changes)
     for name, limit in budgets.items():
-        cost = COSTS[BUDGET_COSTS[name]].table(chosen.space, conditions).measure(chosen)
+        priced = COSTS[BUDGET_COSTS[name]] if name != "latency" else profile or own_profile(chosen.space, conditions)
+        cost = priced.table(chosen.space, conditions).measure(chosen)
         if cost > limit:
             raise BudgetError(f"This arch has {cost:,.0f} {name}, more than {limit:,.0f}; leave out arch or {name}.")
     return Pick(chosen, conditions)
-
-
-def answer(generator: ArchGenerator, conditions: Conditions, budgets: Mapping[str, Sequence[float]]) -> list[Generated]:
-    """Answer N sets of budgets under the given conditions, with one pass of a generator.
-
-    Raises:
-        BudgetError: If a budget cannot be met.
-    """
-    tables = {cost: COSTS[cost].table(generator.space, conditions) for cost in ("macs", "params")}
-    bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
-    return [
-        Generated(
-            space=generator.space.name,
-            arch=decoded.arch,
-            conditions=conditions,
-            requested={name: plain(limits[i]) for name, limits in budgets.items()},
-            macs=int(tables["macs"].measure(decoded.arch)),
-            params=int(tables["params"].measure(decoded.arch)),
-            latency_ms=None,
-            proven=decoded.proven,
-            generator=generator.source,
-        )
-        for i, decoded in enumerate(propose(generator, bounds))
-    ]
 
 
 def choose_space(
@@ -177,6 +122,8 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def _in_range(space: SearchSpace, budget: str, limits: Sequence[float]) -> bool:
+    if budget == "latency":  # what a space takes on a device is known once it is chosen and profiled
+        return True
     table = COSTS[BUDGET_COSTS[budget]].table(space, native_conditions(space))
     return all(table.minimum <= limit <= table.maximum for limit in limits)
 

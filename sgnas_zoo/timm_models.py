@@ -50,6 +50,7 @@ def sgnas(
     form: FormName = "final",
     flops: float | None = None,
     params: float | None = None,
+    latency: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
@@ -60,7 +61,7 @@ def sgnas(
     """
     from sgnas_zoo import factory
 
-    budgets = {"flops": flops, "params": params}
+    budgets = {"flops": flops, "params": params, "latency": latency}
     if pretrained and not (pretrained is True and _names_weights("sgnas", kwargs)):
         return factory.build_inherited("sgnas", pretrained, arch, space, budgets, generator, **kwargs)
     return factory.build_family("sgnas", bool(pretrained), arch, space, form, budgets, generator, **kwargs)
@@ -74,6 +75,7 @@ def greedynas(
     space: str | None = None,
     flops: float | None = None,
     params: float | None = None,
+    latency: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
@@ -81,7 +83,7 @@ def greedynas(
     from sgnas_zoo import factory
 
     _check_pretrained("greedynas", pretrained, kwargs)
-    budgets = {"flops": flops, "params": params}
+    budgets = {"flops": flops, "params": params, "latency": latency}
     return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, **kwargs)
 
 

@@ -364,8 +364,9 @@ def test_help_loads_neither_torch_nor_timm():
 # --- architecture of the package
 
 ORDER = (
-    "errors", "registry", "spaces", "costs", "supernet", "search", "models", "zoo", "hub", "selection", "weights",
-    "factory", "timm_models", "cli_options", "cli_zoo", "cli_hub", "cli", "training",
+    "errors", "registry", "spaces", "costs", "supernet", "search", "models", "export", "measure", "zoo", "hub",
+    "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "cli_zoo",
+    "cli_hub", "cli_measure", "cli", "training",
 )  # fmt: skip
 RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")

@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from profiles import made_up
 
+from sgnas_zoo.costs.profile_file import write_profile
 from sgnas_zoo.hub.generators import save_generator
+from sgnas_zoo.spaces import SPACES
 
 _SPEC = importlib.util.spec_from_file_location("local_hub", Path(__file__).with_name("local_hub.py"))
 local_hub = importlib.util.module_from_spec(_SPEC)
@@ -507,3 +510,64 @@ def test_a_push_without_a_hub(hub, made, tmp_path, name):
         assert "check your connection" in done.stderr
     finally:
         hub.start()
+
+
+# --- device profiles
+
+GENERATED = "import sgnas_zoo; model = sgnas_zoo.create_model(latency='{ms}ms', profile={repo!r}, measure=False); "
+GENERATED += "print('MADE', json.dumps(model.sgnas))"
+
+
+@pytest.fixture(scope="module")
+def profile_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("profile") / "my-cpu.json"
+    file.write_text(write_profile(made_up("sgnas_micro")))
+    return file
+
+
+def test_a_profile_is_published_pinned_and_predicts_offline_too(hub, tmp_path, name, profile_file):
+    done = cli(hub, tmp_path, "push", profile_file, name, "--tag", "v1", token=hub.token)
+    assert done.returncode == 0, done.stderr
+    files = hub.files(name, "v1")
+    assert set(files) - {".gitattributes"} == {"profile.json", "README.md"}
+    assert files["profile.json"] == profile_file.read_bytes()
+    card = files["README.md"].decode()
+    assert name in card
+    assert "A board" in card
+    assert "0.980" in card
+    profile = made_up("sgnas_micro")
+    table = profile.table(SPACES["sgnas_micro"], profile.conditions)
+    code = GENERATED.format(ms=0.8 * table.maximum, repo=f"{name}@v1")
+    said = tell(hub, tmp_path, code, token=hub.token)
+    record = json.loads(said.removeprefix("MADE "))
+    assert record["latency_ms"] <= 0.8 * table.maximum
+    assert record["latency_conditions"]["profile"] == f"{name}@{hub.commits(name)[0].oid}"
+    assert tell(hub, tmp_path, code, HF_HUB_OFFLINE="1") == said
+    again = cli(hub, tmp_path, "push", profile_file, name, token=hub.token)
+    assert "Nothing has changed" in again.stderr
+
+
+def test_a_profile_keeps_out_of_a_repo_of_another_kind_and_others_out_of_its_own(
+    hub, made, tmp_path, name, profile_file
+):
+    cli(hub, tmp_path, "push", profile_file, name, token=hub.token)
+    refused = cli(hub, tmp_path, "push", made / "model", name, token=hub.token)
+    assert refused.returncode == 2
+    assert "holds a profile, this is a model" in refused.stderr
+    cli(hub, tmp_path, "push", made / "model", f"{name}-2", token=hub.token)
+    refused = cli(hub, tmp_path, "push", profile_file, f"{name}-2", token=hub.token)
+    assert "holds a model, this is a profile" in refused.stderr
+
+
+def test_a_hostile_profile_is_neither_published_nor_used(hub, tmp_path, name, profile_file):
+    data = json.loads(profile_file.read_text())
+    data["blocks"][0]["median_ms"] = float("nan")
+    hostile = tmp_path / "hostile.json"
+    hostile.write_text(json.dumps(data))
+    refused = cli(hub, tmp_path, "push", hostile, name, token=hub.token)
+    assert refused.returncode == 2
+    assert "no valid profile" in refused.stderr
+    assert name not in hub.repos
+    said = tell(hub, tmp_path, GENERATED.format(ms=5, repo=str(hostile)))
+    assert said.startswith("REFUSED")
+    assert "no valid profile" in said

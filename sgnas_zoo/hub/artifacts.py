@@ -15,7 +15,7 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.remote import Access, Repo
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, PROFILE = "model.safetensors", "config.json", "profile.json"
 
 
 class Artifact:
@@ -72,6 +72,12 @@ def kind_name(config: Mapping[str, Any]) -> str | None:
         return "model"
     name = config.get("artifact")
     return name if isinstance(name, str) else None
+
+
+def described_by(folder: Path) -> Path:
+    """The file of a folder that says what artifact it is: that of a profile, which is all data, or else the config."""
+    profile = folder / PROFILE
+    return profile if profile.is_file() and not (folder / CONFIG).exists() else folder / CONFIG
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -128,6 +128,31 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
     }
 
 
+def profile_facts(config: Fields, evaluation: Fields) -> Facts:
+    """Facts for ``profile.md``.
+
+    Raises:
+        ArtifactError: If a field is not what it has to be.
+    """
+    space, held = space_of(config), config.part("validation")
+    texts = ("device", "device_type", "runtime", "dtype", "memory_format", "date")
+    counts = ("cores", "threads", "batch_size", "resolution", "num_classes")
+    named = {name: code(config.text(name) or "not recorded") for name in texts}
+    named |= {name: f"{config.number(name) or 0:,.0f}" for name in counts}
+    shares = {name: held.number(name) for name in ("median_error", "p90_error")}
+    return {
+        "space": space.name,
+        "form": code(config.text("form") or "final"),
+        "named": {name.replace("_", " "): value for name, value in named.items()},
+        "versions": ", ".join(config.part("versions").shown()),
+        "nets": held.number("nets"),
+        "errors": {name: f"{share:.1%}" for name, share in shares.items() if share is not None},
+        "spearman": held.number("spearman", least=-1, most=1),
+        "fixed": config.number("fixed_ms"),
+        "scale": config.number("scale"),
+    }
+
+
 def _trained_on(record: Fields, weights: str, classes: float) -> str | None:
     """What weights were trained on, and that it was not ImageNet where it was not."""
     if weights == "untrained":
@@ -167,12 +192,13 @@ def _counted(record: Fields) -> str | None:
 
 
 def _latency(record: Fields) -> str | None:
-    """Measured latency with its conditions."""
-    measured = record.number("latency_ms")
-    if measured is None:
+    """Predicted and measured latency with their conditions."""
+    predicted, measured = record.number("latency_ms"), record.number("measured_ms")
+    if predicted is None:
         return None
-    conditions = ", ".join(record.part("latency_conditions").shown())
-    return f"{measured:,.4g} ms " + (f"under {conditions}" if conditions else "under conditions that were not recorded")
+    conditions = ", ".join(record.part("latency_conditions").shown()) or "conditions that were not recorded"
+    took = "not measured" if measured is None else f"measured {measured:,.4g} ms"
+    return f"predicted {predicted:,.4g} ms, {took}, under {conditions}"
 
 
 def _agreement(part: Fields) -> str:

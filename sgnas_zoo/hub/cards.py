@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from huggingface_hub import ModelCard, ModelCardData
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG, kind_name
-from sgnas_zoo.hub.card_facts import generator_facts, model_facts, supernet_facts
+from sgnas_zoo.hub.artifacts import described_by, kind_name
+from sgnas_zoo.hub.card_facts import generator_facts, model_facts, profile_facts, supernet_facts
 from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes
 from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
 from sgnas_zoo.hub.card_text import Fields, dataset_id, hub_id, license_id, title
@@ -47,17 +47,18 @@ KINDS = {
     "supernet": _Kind(
         ("supernet", "evidence", "origin", "citation"), supernet_facts, "sgnas-zoo", ("sgnas-zoo", "supernet")
     ),
+    "profile": _Kind(("profile",), profile_facts, "sgnas-zoo", ("sgnas-zoo", "latency-profile")),
 }  # fmt: skip
 
 
 def card_files(folder: Path, repo: str | None = None, *, name: str | None = None) -> dict[str, bytes]:
     """All that an artifact's card consists of, by path inside its folder; the same bytes whenever it is rendered.
 
-    Only ``config.json`` and, where the folder has one, ``evaluation.json`` are read: plain data that somebody
-    measured, such as what ``recipes/evaluate.py`` writes for a model.
+    Only ``config.json`` (``profile.json`` of a profile) and, where the folder has one, ``evaluation.json`` are read:
+    plain data that somebody measured, such as what ``recipes/evaluate.py`` writes for a model.
 
     Args:
-        folder: Folder of a model, a generator or a supernet.
+        folder: Folder of a model, a generator, a supernet or a profile.
         repo: Hub id ``USER/NAME`` that the usage lines name.
         name: Heading; by default the repo's NAME, or else the folder's.
 
@@ -68,7 +69,8 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
         raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME, without a revision.")
     own = name or (repo or "").partition("/")[2] or folder.absolute().name
     where = title(folder.absolute().name)
-    config = Fields(read_config(folder / CONFIG), f"{CONFIG} of {where}")
+    described = described_by(folder)
+    config = Fields(read_config(described), f"{described.name} of {where}")
     evaluation = Fields(_evaluation(folder / EVALUATION), f"{EVALUATION} of {where}")
     try:
         plots = [plot for plot in PLOTS if (folder / plot).is_file()]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, kind_name
+from sgnas_zoo.hub.artifacts import CONFIG, PROFILE, WEIGHTS, described_by, kind_name
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.loading import load_model
+from sgnas_zoo.hub.profiles import load_profile
 from sgnas_zoo.hub.supernets import CALIBRATION, load_supernet
 from sgnas_zoo.registry import Registry
 
@@ -39,6 +40,7 @@ for _kind in (
     Kind("model", (CONFIG, WEIGHTS), lambda folder: load_model(f"local-dir:{folder}")),
     Kind("generator", (CONFIG, WEIGHTS), load_generator),
     Kind("supernet", (CONFIG, WEIGHTS, CALIBRATION), load_supernet),
+    Kind("profile", (PROFILE,), load_profile),
 ):
     KINDS.register(_kind.name, _kind)
 
@@ -63,7 +65,7 @@ def check_folder(folder: Path) -> Kind:
     """
     if not folder.is_dir():
         raise ArtifactError(f"There is no folder {folder}; name one that a recipe or `generate --output` wrote.")
-    kind = kind_of(read_config(folder / CONFIG), folder)
+    kind = kind_of(read_config(described_by(folder)), folder)
     for name in kind.files:
         if (folder / name).is_symlink():
             raise ArtifactError(f"{folder / name} is a link; put the file itself there.")

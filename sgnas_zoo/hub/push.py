@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
 from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config
@@ -50,13 +52,13 @@ def push(
     tag: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Publish a model, a generator or a supernet as one commit on the Hub.
+    """Publish a model, a generator, a supernet or a device profile as one commit on the Hub.
 
     The folder is loaded first, so that nothing broken is published, and its card is rendered for the repo unless
     somebody has written another. The repo is made if there is none.
 
     Args:
-        folder: Folder of the artifact.
+        folder: Folder of the artifact, or the file of a profile.
         repo: ``USER/NAME``.
         private: Visibility of a repo that is made; by default the account's.
         revision: Branch to commit to, made if there is none; by default ``main``.
@@ -71,6 +73,10 @@ def push(
     repo_id(repo)
     if create_pr and (tag or revision):
         raise ArtifactError("A pull request goes to main and is tagged once merged; leave out one of them.")
+    if Path(folder).is_file():
+        with TemporaryDirectory() as temporary:
+            shutil.copyfile(folder, Path(temporary) / PROFILE)
+            return push(temporary, repo, private=private, revision=revision, create_pr=create_pr, tag=tag, token=token)
     kind = check_folder(Path(folder))
     files = _files(Path(folder), kind, repo)
     api = HfApi(token=token)
@@ -121,8 +127,9 @@ def _look(api: HfApi, repo: str, head: str, kind: Kind) -> list[str]:
         ArtifactError: If it holds something else than an artifact of this kind.
     """
     there = api.list_repo_files(repo, revision=head)
-    if CONFIG in there:
-        path = api.hf_hub_download(repo, CONFIG, revision=head)
+    described = next((name for name in (CONFIG, PROFILE) if name in there), None)
+    if described:
+        path = api.hf_hub_download(repo, described, revision=head)
         try:
             found = kind_of(read_config(Path(path)), repo).name
         except ArtifactError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.artifacts import CONFIG, described_by
 from sgnas_zoo.hub.files import read_config, write_json
 
 SHIM = "modeling_sgnas_zoo.py"
@@ -54,7 +54,7 @@ def has_shim(folder: Path) -> bool:
     Raises:
         ArtifactError: If it names or holds other remote code: that is never published.
     """
-    path, named = folder / SHIM, read_config(folder / CONFIG).get("auto_map")
+    path, named = folder / SHIM, read_config(described_by(folder)).get("auto_map")
     if named is None and not path.exists():
         return False
     whole = path.is_file() and not path.is_symlink() and path.read_text(encoding="utf-8", errors="replace") == CODE

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from sgnas_zoo.errors import BudgetError
 
-BUDGET_COSTS = {"flops": "macs", "params": "params"}
+BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+"""Units of time, in milliseconds."""
 
 MOST = 1e18
 """Beyond any network, and still exact enough as a float."""
 
-Amount = float | Sequence[float]
-"""One budget, or N of them."""
+Amount = float | str | Sequence[float] | Sequence[str]
+"""One budget, or N of them; a latency has a unit: "20ms"."""
 
 
-def broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
+def milliseconds(text: object) -> float:
+    """A time such as "20ms", "900us" or "1.5s" in milliseconds.
+
+    Raises:
+        BudgetError: If it is none.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?) ?(us|ms|s)", str(text).strip())
+    if match and 0 < float(match[1]) < MOST:
+        return float(match[1]) * UNITS[match[2]]
+    hint = f"{text}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", str(text).strip()) else "20ms"
+    raise BudgetError(f"{text!r} is no latency; give a time with its unit, such as {hint}.")
+
+
+def stated(**budgets: Amount | None) -> dict[str, Any]:
+    """The budgets that were given; latencies in milliseconds.
+
+    Raises:
+        BudgetError: If a latency is no time with a unit.
+    """
+    given = {name: value for name, value in budgets.items() if value is not None}
+    if "latency" in given:
+        latency = given["latency"]
+        given["latency"] = [*map(milliseconds, latency)] if isinstance(latency, list | tuple) else milliseconds(latency)
+    return given
+
+
+def broadcast(budgets: Mapping[str, Any]) -> dict[str, list[float]]:
     """Budgets as lists of one length, each a positive finite number.
 
     Raises:
@@ -44,7 +75,7 @@ def broadcast(budgets: Mapping[str, Amount]) -> dict[str, list[float]]:
     return {name: values * (number // len(values)) for name, values in lists.items()}
 
 
-def single(budgets: Mapping[str, Amount]) -> dict[str, float]:
+def single(budgets: Mapping[str, Any]) -> dict[str, float]:
     """The budgets of one model.
 
     Raises:

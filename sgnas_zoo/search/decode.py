@@ -132,10 +132,11 @@ def check_range(table: CostTable, limit: float) -> None:
     hint = f"; did you mean {limit:g}e6?" if table.minimum <= limit * 1e6 <= table.maximum else "."
     scale, suffix = (1e6, "M") if table.maximum >= 1e5 else (1.0, f" {table.unit}")
     low, high = math.ceil(table.minimum / scale * 10) / 10, math.floor(table.maximum / scale * 10) / 10
+    end = " ms" if table.unit == "ms" else ""
     raise BudgetError(
         f"A budget of {limit:,.10g} {unit} is {'below' if cheap else 'above'} what {table.space.name} can do{hint} "
         f"Choose from {low:g}{suffix} to {high:g}{suffix}; "
-        f"the nearest network is {nearest} with {table.measure(nearest):,.10g}."
+        f"the nearest network is {nearest} with {table.measure(nearest):,.{4 if table.unit == 'ms' else 10}g}{end}."
     )
 
 
@@ -243,13 +244,10 @@ def _total(values: Floats, picks: Ints) -> Floats:
 
 def _extreme(table: CostTable, cheap: bool) -> Arch:
     """The cheapest or the dearest architecture of a table."""
-    pick = min if cheap else max
-    space, picks = table.space, []
-    for layer, costs in enumerate(table.layers):
-        merge, flat = space.merge(layer), np.zeros((1, space.slots, len(space.choices)))
-        variant = np.array([costs.index(pick(costs))])
-        picks.append(best_picks(merge, flat, reach(merge, flat), variant)[0].tolist())
-    return space.arch(picks)
+    pick, space = min if cheap else max, table.space
+    merges = [space.merge(layer) for layer in range(len(table.layers))]
+    ends = (merge.variants[costs.index(pick(costs))] for merge, costs in zip(merges, table.layers, strict=True))
+    return space.arch([merge.picks(variant) for merge, variant in zip(merges, ends, strict=True)])
 
 
 def _incompatible(bounds: Sequence[Bound], values: Floats, weights: Floats, limits: Floats) -> BudgetError:

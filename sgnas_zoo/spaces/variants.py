@@ -63,6 +63,15 @@ class Merge:
         """Index of every variant."""
         return {variant: i for i, variant in enumerate(self.variants)}
 
+    def picks(self, variant: Variant) -> tuple[int, ...]:
+        """One way to fill the slots that makes ``variant``: a choice index per slot."""
+        state, picks = self.position[variant], list[int]()
+        for step in reversed(self.steps):
+            last = next(transition for transition in step if transition.target == state)
+            state = last.source
+            picks.append(last.choice)
+        return tuple(reversed(picks))
+
 
 @lru_cache(maxsize=256)
 def merge(choices: tuple[Choice, ...], allowed: tuple[tuple[int, ...], ...]) -> Merge:

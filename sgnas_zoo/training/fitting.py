@@ -13,7 +13,7 @@ from accelerate import skip_first_batches  # type: ignore[import-untyped, unused
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
 from sgnas_zoo.training.checkpoints import Checkpoints

@@ -1,0 +1,169 @@
+"""Latency as a cost: a table of times measured on one device, made elsewhere: nothing here times anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from sgnas_zoo.costs.table import Conditions, CostTable
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.spaces import SearchSpace
+from sgnas_zoo.spaces.variants import Variant
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a time depends on besides the network.
+
+    Args:
+        device: Name of the processor or board.
+        device_type: "cpu", "cuda", or what else torch or a runtime calls it.
+        runtime: "torch", "torch_compile", "onnxruntime", or the name of another for tables measured elsewhere.
+        threads: Threads that one operation may use.
+        dtype: Number format of weights and activations, as torch spells it: "float32".
+        memory_format: "channels_last" or "channels_first".
+        batch_size: Images that pass at once; times are for all of them.
+    """
+
+    device: str
+    device_type: str = "cpu"
+    runtime: str = "torch"
+    threads: int = 1
+    dtype: str = "float32"
+    memory_format: str = "channels_last"
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class BlockTime:
+    """How long one layer takes as one of its choices.
+
+    Args:
+        layer: Number of the searched layer, from 0.
+        choice: What the layer is deployed as, see ``deployed``.
+        median_ms: Median time in milliseconds.
+        iqr_ms: Interquartile range of the times.
+        n: Number of times.
+    """
+
+    layer: int
+    choice: str
+    median_ms: float
+    iqr_ms: float = 0.0
+    n: int = 1
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Predicted against measured times of whole networks that the profile was not made from.
+
+    Args:
+        nets: Number of networks.
+        median_error: Median of the absolute error, as a share of the measured time.
+        p90_error: Its 90th percentile.
+        spearman: Rank correlation of predicted and measured.
+    """
+
+    nets: int
+    median_error: float
+    p90_error: float
+    spearman: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Times of every block of a space on one device; a cost like any other.
+
+    A network's time is ``fixed_ms + scale * (sum of its blocks' times)``: a block on its own finds its weights nearer
+    or farther in the cache than inside a network, and ``scale``, fitted on whole networks, is the difference.
+
+    Args:
+        space: Name of the search space.
+        conditions: Form, resolution, classes and input channels of its networks.
+        setup: What the times depend on besides.
+        versions: Versions of what ran the networks, by name.
+        cores: Cores that the device has.
+        date: Day of measuring, YYYY-MM-DD.
+        fixed_ms: Time of what no choice changes, in milliseconds.
+        scale: What a block's own time counts inside a network.
+        blocks: The times.
+        validation: How well all this predicts; None for a table measured elsewhere.
+        source: Hub repo and commit that it was read at; empty where it comes from this machine.
+    """
+
+    space: str
+    conditions: Conditions
+    setup: Setup
+    versions: tuple[tuple[str, str], ...]
+    cores: int
+    date: str
+    fixed_ms: float
+    scale: float
+    blocks: tuple[BlockTime, ...]
+    validation: Validation | None = None
+    source: str = field(default="", compare=False)
+
+    name, unit = "latency_ms", "ms"
+
+    @property
+    def rule(self) -> str:
+        """What is measured, in one line."""
+        on = self.setup
+        return (
+            f"predicted time of a batch of {on.batch_size} at {self.conditions.resolution} px on {on.device}, "
+            f"{on.runtime}, {on.threads} thread{'s' * (on.threads != 1)}, {on.dtype}"
+        )
+
+    @property
+    def tolerance(self) -> float:
+        """Share by which a measured time may exceed the predicted one before it counts: the 90th percentile error."""
+        return self.validation.p90_error if self.validation else 0.0
+
+    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
+        """Price every variant of every layer, in milliseconds.
+
+        Raises:
+            ArtifactError: If this profile is of another space or other conditions, or lacks a block. Fewer classes
+                than it was measured with will do: they cannot take longer.
+        """
+        enough = max(conditions.num_classes, self.conditions.num_classes)
+        wanted = {"space": space.name, **asdict(replace(conditions, num_classes=enough))}
+        refuse_difference({"space": self.space, **asdict(self.conditions)}, wanted)
+        layers = []
+        for number in range(len(space.layers)):
+            variants = space.merge(number).variants
+            missing = [deployed(v) for v in variants if v.kernels and (number, deployed(v)) not in self._times]
+            if missing:
+                raise ArtifactError(
+                    f"This profile lacks layer {number} as {missing[0]}; make it again with `sgnas-zoo profile`."
+                )
+            layers.append(tuple(self.scale * self._times[number, deployed(v)] if v.kernels else 0.0 for v in variants))
+        return CostTable(self.name, self.unit, space, self.fixed_ms, tuple(layers))
+
+    @cached_property
+    def _times(self) -> dict[tuple[int, str], float]:
+        return {(block.layer, block.choice): block.median_ms for block in self.blocks}
+
+
+def deployed(variant: Variant) -> str:
+    """What a layer is deployed as: its merged depthwise kernel, its expansion, and "se" where a choice brings that.
+
+    Kernels of a block merge into one convolution as large as the largest of them (``deploy``), so this is all that its
+    time depends on: 83 blocks of an SGNAS layer come down to 18. "skip" takes no time.
+    """
+    if not variant.kernels:
+        return "skip"
+    return f"k{max(variant.kernels)}_e{len(variant.kernels)}" + ("_se" if variant.se else "")
+
+
+def refuse_difference(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a profile of other conditions than wanted.
+
+    Raises:
+        ArtifactError: Naming every difference.
+    """
+    different = [f"{name} {here[name]}, not {value}" for name, value in wanted.items() if here[name] != value]
+    if different:
+        raise ArtifactError(f"This profile is for {' and '.join(different)}; make one with `sgnas-zoo profile`.")

@@ -1,0 +1,36 @@
+"""Device profiles as artifacts: one file, ``profile.json``, by itself, in a folder, or in a Hub repo at one commit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sgnas_zoo.costs.profile import Profile
+from sgnas_zoo.costs.profile_file import read_profile
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.artifacts import PROFILE, Artifact
+from sgnas_zoo.hub.files import MAX_CONFIG_BYTES
+from sgnas_zoo.hub.remote import Access
+
+
+def load_profile(place: str | Path, access: Access = Access()) -> Profile:  # noqa: B008  # immutable
+    """Load a profile.
+
+    Args:
+        place: Its file, a folder that holds ``profile.json``, or a Hub repo id with an optional ``@revision``.
+        access: How to reach a repo; nothing of it concerns a file or folder.
+
+    Raises:
+        ArtifactError: If there is none, or it is damaged.
+    """
+    path, source = Path(place), ""
+    if not path.is_file():
+        artifact = Artifact(place, access)
+        path = artifact.file(PROFILE)
+        source = f"{artifact.id.partition('@')[0]}@{artifact.commit}" if artifact.commit else ""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ArtifactError(f"{path} is too large for a profile; fetch it again or profile anew.")
+        return replace(read_profile(path.read_bytes(), str(place)), source=source)
+    except OSError as error:
+        raise ArtifactError(f"There is no {PROFILE} in {place}; make one with `sgnas-zoo profile --output`.") from error

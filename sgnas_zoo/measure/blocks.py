@@ -1,0 +1,119 @@
+"""The blocks of a space, each once, as they are deployed; and whole networks spread over its range."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sgnas_zoo.costs import COSTS, Conditions
+from sgnas_zoo.costs.profile import deployed
+from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.deploy import deploy
+from sgnas_zoo.spaces import Arch, SearchSpace, Variant
+from sgnas_zoo.spaces.blocks import Block
+
+SPREAD = 0.15
+"""How far, as a share of a layer's variants, its variant strays from its network's place in the range."""
+
+
+class TimedBlock(NamedTuple):
+    """One block to time, and every (layer, choice) that is such a block.
+
+    Args:
+        module: Its deploy form.
+        example: An input of it, batch first.
+        places: Pairs of layer and choice.
+    """
+
+    module: nn.Module
+    example: Tensor
+    places: list[tuple[int, str]]
+
+
+def network(arch: Arch, conditions: Conditions) -> nn.Module:
+    """The deploy form of an architecture with random weights: time does not depend on them."""
+    model = build_model(
+        arch.space.family, arch, conditions.form, num_classes=conditions.num_classes, in_chans=conditions.in_chans
+    )
+    return deploy(model)
+
+
+def images(conditions: Conditions, batch_size: int) -> Tensor:
+    """Random images (batch_size, in_chans, resolution, resolution)."""
+    size = conditions.resolution
+    return torch.randn(batch_size, conditions.in_chans, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def timed_blocks(space: SearchSpace, conditions: Conditions, batch_size: int) -> list[TimedBlock]:
+    """Every block that a layer of the space can be deployed as; equal ones of several layers once.
+
+    They are taken out of whole networks: as many as the layer with the most choices has, each layer another one in
+    each of them.
+    """
+    options = [_options(space, layer) for layer in range(len(space.layers))]
+    found: dict[tuple[Block, int], TimedBlock] = {}
+    for number in range(max(map(len, options))):
+        chosen = [[*own.items()][number % len(own)] for own in options]
+        arch = space.arch([space.merge(i).picks(variant) for i, (_, variant) in enumerate(chosen)])
+        blocks = _blocks(network(arch, conditions), arch, images(conditions, batch_size))
+        for layer, (choice, variant) in enumerate(chosen):
+            if layer in blocks:
+                module, example = blocks[layer]
+                plain = replace(space.block(layer, variant, conditions.form), kernels=_merged(variant))
+                known = found.setdefault((plain, example.shape[-1]), TimedBlock(module, example, []))
+                if (layer, choice) not in known.places:
+                    known.places.append((layer, choice))
+    return [*found.values()]
+
+
+def spread_archs(space: SearchSpace, conditions: Conditions, number: int, seed: int) -> list[Arch]:
+    """Random architectures that lie all over the range of the space's costs.
+
+    Slots drawn uniformly add up to networks of nearly one cost; here each network has a place in the range, and every
+    layer draws a variant from around that place.
+    """
+    rng, table = random.Random(seed), COSTS["macs"].table(space, conditions)
+    ranked = [
+        [variant for _, variant in sorted(zip(costs, space.merge(i).variants, strict=True))]
+        for i, costs in enumerate(table.layers)
+    ]
+    archs = []
+    for place in ((i + rng.random()) / number for i in range(number)):
+        picks = []
+        for layer, variants in enumerate(ranked):
+            share = min(max(rng.gauss(place, SPREAD), 0.0), 1.0)
+            picks.append(space.merge(layer).picks(variants[round(share * (len(variants) - 1))]))
+        archs.append(space.arch(picks))
+    return archs
+
+
+def _options(space: SearchSpace, layer: int) -> dict[str, Variant]:
+    """What a layer can be deployed as, with one variant for each."""
+    return {deployed(variant): variant for variant in space.merge(layer).variants}
+
+
+def _merged(variant: Variant) -> tuple[int, ...]:
+    return (max(variant.kernels),) * len(variant.kernels)
+
+
+def _blocks(model: nn.Module, arch: Arch, batch: Tensor) -> dict[int, tuple[nn.Module, Tensor]]:
+    """The searched layers of a deployed network by number, each with the input that it gets; identities have none."""
+    stages: Any = model.blocks
+    modules = [block for stage in stages for block in stage][1:]
+    present = [layer for layer, picks in enumerate(arch.picks) if arch.space.variant(picks).kernels]
+    inputs: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: Sequence[Tensor]) -> None:
+        inputs.append(arguments[0].clone())
+
+    handles = [module.register_forward_pre_hook(keep) for module in modules]
+    with torch.no_grad():
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    return dict(zip(present, zip(modules, inputs, strict=True), strict=True))

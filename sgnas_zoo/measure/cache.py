@@ -1,0 +1,125 @@
+"""Profiles that this user has made, a file each: found again by device and conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from sgnas_zoo.costs import Conditions
+from sgnas_zoo.costs.profile import Profile, Setup
+from sgnas_zoo.costs.profile_file import read_profile, write_profile
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.measure.device import device_name
+from sgnas_zoo.measure.profiler import profile_space
+from sgnas_zoo.measure.progress import Progress, silent
+from sgnas_zoo.measure.runtimes import RUNTIMES
+from sgnas_zoo.spaces import SearchSpace
+
+
+def this_setup(
+    device: str = "cpu", runtime: str = "torch", threads: int | None = None, dtype: str = "float32", batch_size: int = 1
+) -> Setup:
+    """The setup of this machine; by default as many threads as torch uses here.
+
+    Raises:
+        UnknownNameError: If there is no such runtime.
+        ModelError: If it cannot run this here.
+    """
+    layout = RUNTIMES[runtime].memory_format
+    setup = Setup(
+        device, device.partition(":")[0], runtime, threads or torch.get_num_threads(), dtype, layout, batch_size
+    )
+    RUNTIMES[runtime].check(setup)
+    return replace(setup, device=device_name(device))
+
+
+def cached_profile(
+    space: SearchSpace,
+    conditions: Conditions,
+    setup: Setup,
+    progress: Progress = silent,
+) -> Profile:
+    """The profile of these conditions from the cache; one is measured and kept where there is none.
+
+    Args:
+        space: The space.
+        conditions: Form, resolution, classes and channels.
+        setup: This machine's, see ``this_setup``.
+        progress: As for ``profile_space``.
+
+    Raises:
+        ArtifactError: If the cache cannot be written. Several processes may use it at once.
+    """
+    path = cache_folder() / _name(space, conditions, setup)
+    if path.is_file():
+        try:
+            return read_profile(path.read_bytes(), str(path))
+        except ArtifactError as error:
+            warnings.warn(f"{error} It is made anew.", stacklevel=2)
+    check_writable(path.parent)
+    profile = profile_space(space, conditions, setup, progress=progress)
+    keep(profile, path)
+    return profile
+
+
+def cached_profiles() -> Iterator[tuple[Path, Profile]]:
+    """Every profile in the cache that can be read, with its path."""
+    for path in sorted(cache_folder().glob("*.json")):
+        try:
+            yield path, read_profile(path.read_bytes(), str(path))
+        except (ArtifactError, OSError):
+            continue
+
+
+def keep(profile: Profile, path: Path) -> None:
+    """Write a profile whole or not at all.
+
+    Raises:
+        ArtifactError: If the disk refuses.
+    """
+    check_writable(path.parent)
+    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        staging.write_text(write_profile(profile), encoding="utf-8")
+        os.replace(staging, path)
+    except OSError as error:
+        raise ArtifactError(f"Cannot write {path}: {error.strerror}; free space or choose another place.") from error
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see that it takes a file: before minutes of measuring, not after.
+
+    Raises:
+        ArtifactError: If it does not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"Cannot write to {folder}: {error.strerror}; choose another folder, or set XDG_CACHE_HOME for the cache."
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where profiles are kept: ``sgnas_zoo/profiles`` in the user's cache (``XDG_CACHE_HOME``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgnas_zoo" / "profiles"
+
+
+def _name(space: SearchSpace, conditions: Conditions, setup: Setup) -> str:
+    """File name of a profile: what it is for in words, and a digest of all of it, versions included."""
+    versions = RUNTIMES[setup.runtime].versions()
+    whole = json.dumps([space.name, asdict(conditions), asdict(setup), versions])
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    return f"{space.name}-{conditions.form}-{setup.runtime}-{setup.threads}t-b{setup.batch_size}-{digest}.json"

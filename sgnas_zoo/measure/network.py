@@ -1,0 +1,26 @@
+"""Measuring one network, as its budget's profile was measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgnas_zoo.costs import Conditions
+from sgnas_zoo.costs.profile import Setup
+from sgnas_zoo.measure.blocks import images, network
+from sgnas_zoo.measure.runtimes import RUNTIMES
+from sgnas_zoo.measure.timing import interleaved
+from sgnas_zoo.spaces import Arch
+
+REPEATS = 25
+
+
+def measure_ms(arch: Arch, conditions: Conditions, setup: Setup) -> float:
+    """Median time in milliseconds of a network's deploy form on this machine, with random weights.
+
+    Raises:
+        ModelError: If the setup's runtime is missing or cannot run this here.
+    """
+    runtime = RUNTIMES[setup.runtime]
+    runtime.check(setup)
+    call = runtime.prepare(network(arch, conditions), images(conditions, setup.batch_size), setup)
+    return float(np.median(interleaved([call], REPEATS, setup.threads)[0]))

@@ -1,0 +1,31 @@
+"""Progress of what takes a while, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from tqdm import tqdm
+
+Progress = Callable[[str, int, int], object]
+"""Called with the name of a stage, how much of it is done, and how much there is."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A bar for each stage."""
+    with ExitStack() as stack:
+        shown: dict[str, tqdm[int]] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                shown[stage] = stack.enter_context(tqdm(total=total, desc=stage, mininterval=0.5))
+            shown[stage].update(done - shown[stage].n)
+            if done == total:
+                shown[stage].close()
+
+        yield progress

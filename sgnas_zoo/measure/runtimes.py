@@ -1,0 +1,110 @@
+"""Runtimes: each makes a call that runs a network's deploy form once."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sgnas_zoo.costs.profile import Setup
+from sgnas_zoo.errors import ModelError
+from sgnas_zoo.registry import Registry
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Something that runs networks.
+
+    Args:
+        name: Registry name.
+        prepare: Makes the call from a module in its deploy form, an example input on the CPU, and the setup.
+        packages: Distributions whose versions a profile records.
+        memory_format: How it lays out maps: "channels_last" or "channels_first".
+        devices: Types of devices it runs on.
+        dtypes: Number formats it takes.
+    """
+
+    name: str
+    prepare: Callable[[nn.Module, Tensor, Setup], Call]
+    packages: tuple[str, ...]
+    memory_format: str = "channels_last"
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+
+    def check(self, setup: Setup) -> None:
+        """Refuse a setup that it cannot run.
+
+        Raises:
+            ModelError: If it cannot, or one of its packages is missing.
+        """
+        for package in self.packages:
+            try:
+                importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError as error:
+                raise ModelError(
+                    f"The runtime {self.name} needs {package}; install it with `pip install 'sgnas-zoo[onnx]'`."
+                ) from error
+        if setup.device_type not in self.devices:
+            raise ModelError(f"{self.name} runs on {' or '.join(self.devices)} here, not on {setup.device_type}.")
+        if setup.dtype not in self.dtypes:
+            raise ModelError(f"{self.name} takes {' or '.join(self.dtypes)}, not {setup.dtype}; choose one of them.")
+        if setup.device_type == "cuda" and not torch.cuda.is_available():
+            raise ModelError("There is no CUDA device here; leave out --device, or run on one that has.")
+
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """Names and versions of what runs the networks."""
+        return tuple((package, importlib.metadata.version(package)) for package in self.packages)
+
+
+def _torch(module: nn.Module, example: Tensor, setup: Setup) -> Call:
+    dtype: torch.dtype = getattr(torch, setup.dtype)
+    module = module.to(setup.device_type, dtype)
+    images = example.to(setup.device_type, dtype, memory_format=torch.channels_last)
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return module(images)
+
+    return call
+
+
+def _torch_compile(module: nn.Module, example: Tensor, setup: Setup) -> Call:
+    compiled: Any = torch.compile(module)
+    call = _torch(compiled, example, setup)
+    call()
+    return call
+
+
+def _onnxruntime(module: nn.Module, example: Tensor, setup: Setup) -> Call:
+    from onnxruntime import InferenceSession, SessionOptions
+
+    from sgnas_zoo.export import write_onnx
+
+    options = SessionOptions()
+    options.intra_op_num_threads = setup.threads
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(module, example, path)
+        session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: example.numpy()}
+    return lambda: session.run(None, feed)
+
+
+RUNTIMES: Registry[Runtime] = Registry("runtime")
+for _runtime in (
+    Runtime("torch", _torch, ("torch",)),
+    Runtime("torch_compile", _torch_compile, ("torch",)),
+    Runtime(
+        "onnxruntime", _onnxruntime, ("onnxruntime", "onnx", "onnxscript"), "channels_first", ("cpu",), ("float32",)
+    ),
+):
+    RUNTIMES.register(_runtime.name, _runtime)

@@ -1,0 +1,98 @@
+"""Networks side by side: every network on every runtime, in one interleaved run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sgnas_zoo.costs.profile import Setup
+from sgnas_zoo.errors import ModelError
+from sgnas_zoo.measure.progress import Progress, silent
+from sgnas_zoo.measure.runtimes import RUNTIMES
+from sgnas_zoo.measure.timing import interleaved, spread
+from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.deploy import deploy
+
+
+@dataclass(frozen=True)
+class Side:
+    """One network under one setup.
+
+    Args:
+        model: What it was called.
+        setup: Device, runtime, threads, ...
+        resolution: Side of the input in pixels.
+        macs: Multiply-accumulates of one image.
+        params: Parameters.
+        median_ms: Median time of a batch in milliseconds.
+        iqr_ms: Interquartile range.
+        n: Number of times.
+    """
+
+    model: str
+    setup: Setup
+    resolution: int
+    macs: int
+    params: int
+    median_ms: float
+    iqr_ms: float
+    n: int
+
+
+def side_by_side(
+    models: Mapping[str, nn.Module],
+    setups: Sequence[Setup],
+    *,
+    resolution: int | None = None,
+    rounds: int = 30,
+    progress: Progress = silent,
+) -> list[Side]:
+    """Time the deploy forms of several networks under several setups, interleaved.
+
+    Args:
+        models: The networks by name.
+        setups: What to run them with; all of one number of threads, as torch has one.
+        resolution: Input side in pixels; by default what each network's ``pretrained_cfg`` says.
+        rounds: Times per network and setup.
+        progress: Called with the stage and how much of it is done.
+
+    Returns:
+        A row for each network and setup, networks first.
+
+    Raises:
+        ModelError: If a network cannot be deployed or a runtime cannot run it.
+    """
+    for setup in setups:
+        RUNTIMES[setup.runtime].check(setup)
+    calls, rows = [], []
+    for name, model in models.items():
+        side = resolution or _native_side(name, model)
+        in_chans = input_size(model)[0]
+        macs, params, form = count_macs(model, side, in_chans), count_params(model), deploy(model)
+        for setup in setups:
+            batch = torch.randn(setup.batch_size, in_chans, side, side, generator=torch.Generator().manual_seed(0))
+            calls.append(RUNTIMES[setup.runtime].prepare(form, batch, setup))
+            rows.append((name, setup, side, macs, params))
+            progress("preparing", len(calls), len(models) * len(setups))
+    done = iter(range(1, rounds + 1))
+    times = interleaved(
+        calls, rounds, setups[0].threads, progress=lambda: progress("timing", next(done), rounds)
+    )  # fmt: skip
+    return [Side(*row, float(np.median(own)), spread(own), len(own)) for row, own in zip(rows, times, strict=True)]
+
+
+def input_size(model: nn.Module) -> tuple[int, ...]:
+    """Channels and sides of a model's input, as far as its ``pretrained_cfg`` says; three channels at least."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    return tuple(cfg.get("input_size") or (3,))
+
+
+def _native_side(name: str, model: nn.Module) -> int:
+    size = input_size(model)
+    if len(size) != 3:
+        raise ModelError(f"{name} does not say its input size; name one with --resolution.")
+    return size[-1]

@@ -1,0 +1,54 @@
+"""What ``profile`` means: a loaded one, its file, folder or repo, or that of this device from the user's cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sgnas_zoo.costs import Conditions
+from sgnas_zoo.costs.profile import Profile
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.hub.profiles import load_profile
+from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.measure.cache import cached_profile, this_setup
+from sgnas_zoo.measure.device import device_name
+from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.progress import bars
+from sgnas_zoo.spaces import Arch, SearchSpace
+
+ProfileLike = Profile | str | Path
+
+
+def find_profile(profile: ProfileLike | None, access: Access = Access()) -> Profile | None:  # noqa: B008  # immutable
+    """The profile that was given, loaded; None stays None.
+
+    A revision in ``access`` speaks of weights; a profile's repo names its own: ``USER/NAME@REVISION``.
+
+    Raises:
+        ArtifactError: If it cannot be loaded.
+    """
+    if profile is None or isinstance(profile, Profile):
+        return profile
+    return load_profile(profile, access._replace(revision=None))
+
+
+def own_profile(space: SearchSpace, conditions: Conditions) -> Profile:
+    """The profile of this device with its default runtime: from the user's cache, or measured now and kept there."""
+    enough = replace(conditions, num_classes=max(conditions.num_classes, space.num_classes))
+    with bars() as progress:
+        return cached_profile(space, enough, this_setup(), progress)
+
+
+def measure_here(arch: Arch, conditions: Conditions, profile: Profile) -> float:
+    """Median time of a network in milliseconds, measured as its profile was.
+
+    Raises:
+        ArtifactError: If the profile is of another device.
+    """
+    setup = profile.setup
+    here = device_name(setup.device_type) if setup.device_type in ("cpu", "cuda") else "another kind of device"
+    if here != setup.device:
+        raise ArtifactError(
+            f"The profile is of {setup.device}, and this is {here}: leave measuring out (--no-measure, measure=False)."
+        )
+    return measure_ms(arch, conditions, setup)

@@ -1,0 +1,288 @@
+"""Timing for real, on a small space: what comes out, not how fast it is."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sgnas_zoo.costs import native_conditions
+from sgnas_zoo.costs.profile import deployed
+from sgnas_zoo.costs.profile_file import read_profile, write_profile
+from sgnas_zoo.errors import ArtifactError, ModelError, UnknownNameError
+from sgnas_zoo.measure import cache
+from sgnas_zoo.measure.blocks import images, network, spread_archs, timed_blocks
+from sgnas_zoo.measure.cache import cached_profile, cached_profiles, this_setup
+from sgnas_zoo.measure.device import cores, device_name
+from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.profiler import HELD_OUT, compare, profile_space
+from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
+from sgnas_zoo.measure.timing import interleaved, spread
+from sgnas_zoo.spaces import SPACES
+
+MICRO = SPACES["sgnas_micro"]
+HERE = native_conditions(MICRO)
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return profile_space(MICRO, HERE, this_setup(threads=1), rounds=4)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sgnas_zoo" / "profiles"
+
+
+# --- timing
+
+
+def test_calls_are_interleaved_in_changing_orders_and_rare_ones_sit_rounds_out():
+    seen = []
+    calls = [lambda name=name: seen.append(name) for name in "abc"]
+    rounds = []
+    times = interleaved(calls, 6, 1, every=[1, 1, 3], progress=lambda: rounds.append(len(seen)))
+    assert [len(own) for own in times] == [6, 6, 2]
+    assert len(rounds) == 6
+    firsts = {seen[start] for start in [0, *rounds[:-1]]}
+    assert len(firsts) > 1
+
+
+def test_longer_calls_take_longer_and_the_number_of_threads_is_set_and_restored():
+    threads, before = [], torch.get_num_threads()
+    short, long = interleaved([lambda: threads.append(torch.get_num_threads()), lambda: time.sleep(0.02)], 3, 1)
+    assert np.median(long) >= 20 > np.median(short)
+    assert set(threads) == {1}
+    assert torch.get_num_threads() == before
+    assert spread(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 2.0
+
+
+# --- blocks
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_layer_and_choice_of_a_space_is_timed_once(space):
+    space = SPACES[space]
+    conditions = native_conditions(space, resolution=max(32, space.reduction))
+    blocks = timed_blocks(space, conditions, batch_size=1)
+    places = [place for block in blocks for place in block.places]
+    wanted = {
+        (layer, deployed(variant))
+        for layer in range(len(space.layers))
+        for variant in space.merge(layer).variants
+        if variant.kernels
+    }
+    assert len(places) == len(set(places))
+    assert set(places) == wanted
+    for block in blocks[:: max(1, len(blocks) // 6)]:
+        layer = space.layers[block.places[0][0]]
+        assert block.example.shape[:2] == (1, layer.in_chs)
+        assert block.module(block.example).shape[1] == layer.out_chs
+
+
+def test_equal_layers_share_a_block():
+    blocks = timed_blocks(SPACES["sgnas_imagenet"], native_conditions(SPACES["sgnas_imagenet"], resolution=32), 1)
+    assert max(len(block.places) for block in blocks) > 1
+
+
+def test_networks_are_spread_over_the_range_of_a_space():
+    from sgnas_zoo.costs import COSTS
+
+    table = COSTS["macs"].table(MICRO, HERE)
+    archs = spread_archs(MICRO, HERE, 24, seed=0)
+    macs = np.array([table.measure(arch) for arch in archs])
+    uniform = np.array([table.measure(MICRO.sample(random.Random(i))) for i in range(24)])
+    assert np.ptp(macs) > 1.3 * np.ptp(uniform)
+    assert len(set(archs)) == 24
+    assert archs == spread_archs(MICRO, HERE, 24, seed=0)
+    assert archs != spread_archs(MICRO, HERE, 24, seed=1)
+
+
+# --- profiles
+
+
+def test_a_profile_tells_what_it_was_measured_with_and_how_well_it_predicts(profile):
+    assert (profile.space, profile.conditions) == ("sgnas_micro", HERE)
+    assert profile.setup.device == device_name()
+    assert profile.setup.threads == 1
+    assert dict(profile.versions)["torch"] == torch.__version__.partition("+")[0]
+    assert profile.cores == cores()
+    assert profile.validation.nets == HELD_OUT >= 20
+    assert all(block.median_ms > 0 and block.n == 4 for block in profile.blocks)
+    assert read_profile(write_profile(profile), "x") == profile
+
+
+def test_the_error_of_predictions_is_what_it_says():
+    measured = np.linspace(1, 2, 21)
+    perfect = compare(measured, measured)
+    assert (perfect.nets, perfect.median_error, perfect.p90_error, perfect.spearman) == (21, 0, 0, 1)
+    off = compare(measured * 1.1, measured)
+    assert (off.median_error, off.p90_error, off.spearman) == (0.1, 0.1, 1)
+    assert compare(measured[::-1], measured).spearman == -1
+
+
+def weighing(module, example, setup):
+    """A runtime that tells how long it would take: a millisecond for every 1,000 weights."""
+    assert example.shape[0] == setup.batch_size
+    weights = sum(weight.numel() for weight in module.state_dict().values())
+    return lambda: weights / 1000
+
+
+def told(calls, rounds, threads, *, progress=lambda: None, **_):
+    """Stands in for the clock."""
+    return [np.array([call()] * rounds) for call in calls]
+
+
+def test_times_of_blocks_add_up_to_those_of_networks_on_a_runtime_of_ones_own(monkeypatch):
+    monkeypatch.setattr("sgnas_zoo.measure.profiler.interleaved", told)
+    monkeypatch.setattr("sgnas_zoo.measure.network.interleaved", told)
+    with RUNTIMES.temporarily("weighing", Runtime("weighing", weighing, ("torch",))):
+        made = profile_space(MICRO, HERE, this_setup(runtime="weighing", threads=1, batch_size=2), rounds=2)
+        table = made.table(MICRO, HERE)
+        for seed in range(5):
+            arch = MICRO.sample(random.Random(seed))
+            assert measure_ms(arch, HERE, made.setup) == pytest.approx(table.measure(arch), rel=1e-4)
+    assert made.scale == pytest.approx(1, rel=1e-4)
+    assert made.validation.p90_error < 1e-4
+    assert made.validation.spearman == 1
+
+
+def test_what_networks_take_more_than_their_blocks_is_fitted(monkeypatch):
+    """Blocks on their own look half as slow as they are inside networks, which take 5 ms on top."""
+
+    def prepare(module, example, setup):
+        own = weighing(module, example, setup)
+        return lambda: own() if hasattr(module, "conv_stem") is False else 5 + 2 * own()
+
+    monkeypatch.setattr("sgnas_zoo.measure.profiler.interleaved", told)
+    with RUNTIMES.temporarily("odd", Runtime("odd", prepare, ("torch",))):
+        made = profile_space(MICRO, HERE, this_setup(runtime="odd", threads=1), rounds=2)
+    assert made.scale == pytest.approx(2, rel=1e-3)
+    assert made.fixed_ms > 5
+    assert made.validation.p90_error < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "named"),
+    [
+        ({"runtime": "tensorrt"}, UnknownNameError, "runtime 'tensorrt'"),
+        ({"runtime": "onnxruntime", "device": "cuda"}, ModelError, "onnxruntime runs on cpu"),
+        ({"runtime": "onnxruntime", "dtype": "bfloat16"}, ModelError, "takes float32"),
+        ({"device": "tpu"}, ModelError, "cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_measured_here_is_refused(asked, error, named):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(error, match=named):
+        this_setup(**asked)
+
+
+def test_a_missing_runtime_says_how_to_install_it(monkeypatch):
+    missing = replace(RUNTIMES["onnxruntime"], packages=("no-such-package",))
+    with pytest.raises(ModelError, match=r"needs no-such-package; install it with `pip install 'sgnas-zoo\[onnx\]'`"):
+        missing.check(this_setup())
+
+
+# --- the cache
+
+
+def counted(monkeypatch, profile):
+    made = []
+
+    def measure(space, conditions, setup, **_):
+        made.append(setup)
+        return replace(profile, conditions=conditions, setup=setup)
+
+    monkeypatch.setattr(cache, "profile_space", measure)
+    return made
+
+
+def test_a_profile_is_made_once_for_each_setup_and_found_again(own_cache, monkeypatch, profile):
+    made = counted(monkeypatch, profile)
+    one, two = this_setup(threads=1), this_setup(threads=2)
+    assert cached_profile(MICRO, HERE, one) == cached_profile(MICRO, HERE, one)
+    assert len(made) == 1
+    cached_profile(MICRO, HERE, two)
+    cached_profile(MICRO, replace(HERE, form="search"), one)
+    assert len(made) == 3
+    assert len([*own_cache.iterdir()]) == 3
+    assert {p.setup.threads for _, p in cached_profiles()} == {1, 2}
+
+
+def test_a_damaged_profile_in_the_cache_is_made_anew(own_cache, monkeypatch, profile):
+    made = counted(monkeypatch, profile)
+    setup = this_setup(threads=1)
+    cached_profile(MICRO, HERE, setup)
+    (file,) = own_cache.iterdir()
+    file.write_text(file.read_text()[:100])
+    assert [*cached_profiles()] == []
+    with pytest.warns(UserWarning, match="made anew"):
+        assert cached_profile(MICRO, HERE, setup).setup == setup
+    assert len(made) == 2
+    assert len([*cached_profiles()]) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_measuring(tmp_path, monkeypatch, profile):
+    made = counted(monkeypatch, profile)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ArtifactError, match=r"Cannot write to .*XDG_CACHE_HOME"):
+        cached_profile(MICRO, HERE, this_setup())
+    assert made == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from sgnas_zoo.costs.profile_file import read_profile
+from sgnas_zoo.measure.cache import keep
+profile = read_profile(Path(sys.argv[1]).read_bytes(), "x")
+for _ in range(30):
+    keep(profile, Path(sys.argv[2]))
+    read_profile(Path(sys.argv[2]).read_bytes(), "x")
+"""
+
+
+def test_processes_that_write_at_once_leave_a_whole_profile(own_cache, tmp_path, profile):
+    source, target = tmp_path / "one.json", own_cache / "one.json"
+    source.write_text(write_profile(profile))
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, source, target]) for _ in range(3)]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    assert read_profile(target.read_bytes(), "x") == profile
+    assert [file.name for file in own_cache.iterdir()] == ["one.json"]
+
+
+def test_interrupted_profiling_leaves_nothing(tmp_path, own_cache):
+    target = tmp_path / "mine.json"
+    command = [sys.executable, "-m", "sgnas_zoo.cli", "profile", "--space", "sgnas_micro", "--output", str(target)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), True)
+    seen = b""
+    while b"timing" not in seen and process.poll() is None:
+        seen += process.stderr.read1(200)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    assert not target.exists()
+    assert not list(Path(tmp_path).rglob("*.json"))
+    assert b"Traceback" not in seen + process.stderr.read()
+
+
+def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
+    shapes = []
+    arch = MICRO.sample(random.Random(0))
+    runtime = replace(RUNTIMES["torch"], prepare=lambda module, x, _: shapes.append(module(x).shape) or (lambda: None))
+    with RUNTIMES.temporarily("looking", runtime):
+        measure_ms(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
+    assert shapes == [torch.Size([3, 10])]
+    assert network(arch, HERE)(images(HERE, 1)).shape == (1, 10)
+    json.dumps(shapes)
