@@ -54,7 +54,7 @@ def merged_depthwise(mixed: nn.ModuleDict) -> nn.Module:
         return mixed
     widest = max(convs, key=lambda conv: conv.kernel_size)
     channels, kernel = sum(conv.out_channels for conv in convs), widest.kernel_size[0]
-    merged: Any = skip_init(  # as what it would be filled with is drawn from the global random state
+    merged: Any = skip_init(  # type: ignore[no-untyped-call]  # initialising draws from the global random state
         nn.Conv2d, channels, channels, kernel, stride=widest.stride, padding=widest.padding, groups=channels,
         bias=widest.bias is not None, device=widest.weight.device, dtype=widest.weight.dtype,
     )  # fmt: skip
