@@ -3,11 +3,13 @@
 Runs are real processes. To import torch once, ``TOY`` forks one process per rank for each job it reads from stdin.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -593,3 +595,60 @@ def test_saved_settings_are_a_config(recipe, tmp_path):
     assert yaml.safe_load(path.read_text()) == settings
     with pytest.raises(CheckpointError, match=r"Cannot write .*; choose another --output"):
         save_settings(path, settings)
+
+
+# --- Decoding workers
+
+
+WORKERS = """
+import sys, tempfile
+from pathlib import Path
+import torch
+from accelerate import Accelerator
+from sgnas_zoo.training.checkpoints import Checkpoints
+from sgnas_zoo.training.data import make_loader
+
+
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if sys.argv[2:] == ["fail"]:
+            raise ValueError("an image at fault")
+        return torch.zeros(1), 0
+
+
+with Checkpoints(Accelerator(cpu=True), Path(tempfile.mkdtemp()), {}) as checkpoints:
+    loader = make_loader(Images(), 2, shuffle=False, workers=2)
+    print("ready", flush=True)
+    for epoch in range(int(sys.argv[1])):
+        for batch in loader:
+            pass
+    print(checkpoints.due() and checkpoints.stopping, flush=True)
+"""
+
+
+def start_workers(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-c", WORKERS, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_signals_to_the_whole_group_end_no_decoding_worker():
+    """Whenever it comes: also while a worker starts."""
+    with start_workers("15") as training:
+        assert training.stdout.readline() == "ready\n"
+        while training.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(training.pid, signal.SIGTERM)
+            time.sleep(0.003)
+        said, errors = training.communicate(timeout=60)
+    assert said == "True\n", errors
+    assert training.returncode in (0, -signal.SIGTERM)  # the last ones come after the training
+
+
+def test_a_training_that_fails_ends_its_workers():
+    with start_workers("1", "fail") as training:
+        errors = training.communicate(timeout=60)[1]
+    assert training.returncode == 1
+    assert "ValueError: an image at fault" in errors

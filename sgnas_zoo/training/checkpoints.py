@@ -76,11 +76,15 @@ class Checkpoints:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
         if self._in_main_thread:
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+            if hasattr(signal, "sigwaitinfo"):  # held back, so that a decoding worker starts with it held back too
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         return self
 
     def __exit__(self, *error: object) -> None:
         """Handle SIGTERM as before."""
         if self._in_main_thread:
+            if hasattr(signal, "sigwaitinfo"):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -89,7 +93,7 @@ class Checkpoints:
     def due(self) -> bool:
         """Whether to save now, as time is up or a rank got SIGTERM; all ranks call it at every step."""
         late = self._accelerator.is_main_process and time.monotonic() - self._saved_at >= self._seconds
-        stop = self._signalled
+        stop = self._signalled or (hasattr(signal, "sigpending") and signal.SIGTERM in signal.sigpending())
         if self._accelerator.num_processes > 1:
             flags = torch.tensor([float(stop), float(late)], device=self._accelerator.device)
             stop, late = (flag > 0 for flag in self._accelerator.reduce(flags, "sum").tolist())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,15 +229,26 @@ def make_loader(
         collate_fn=collate,
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_outlive_sigterm,
+        worker_init_fn=_end_with_parent,
         persistent_workers=False,  # workers that live on would not hear of the next epoch
         generator=torch.Generator().manual_seed(seed),  # else each epoch draws from the global one
     )
 
 
-def _outlive_sigterm(worker: int) -> None:
-    """Let the training process decide when to end: it is often a whole group that gets the signal."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _end_with_parent(worker: int) -> None:
+    """Let the training process decide when to end: it is often a whole group that gets SIGTERM.
+
+    Only the parent's own SIGTERM ends a worker; to ignore that too would leave the parent waiting for it at its exit.
+    """
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_exit_at_sigterm_from, args=(os.getppid(),), daemon=True).start()
+
+
+def _exit_at_sigterm_from(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def check_classes(images: LabelledImages, num_classes: int, what: str) -> None:
