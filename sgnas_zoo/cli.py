@@ -17,6 +17,7 @@ from sgnas_zoo import __version__
 from sgnas_zoo.cli_hub import card, convert, publish, push, shim
 from sgnas_zoo.cli_measure import benchmark, export, profile
 from sgnas_zoo.cli_options import Count, ZooGroup, push_options, told
+from sgnas_zoo.cli_search import search
 from sgnas_zoo.cli_zoo import info, list_
 
 DEFAULT_TAG = "default"
@@ -29,7 +30,7 @@ def main() -> None:
     """State a budget, get a timm model."""
 
 
-for _command in (list_, info, profile, benchmark, export, push, card, convert, shim):
+for _command in (list_, info, profile, benchmark, export, search, push, card, convert, shim):
     main.add_command(_command)
 
 

@@ -145,7 +145,7 @@ def create_model(
         kwargs["profile"], space = found, space or found.space
     if model_name is None:
         model_name, space = _family_for(pretrained, budgets, space, generator)
-    elif budgets and (model_name in zoo_entries() or ":" in model_name):
+    elif budgets and (":" in model_name or (model_name in zoo_entries() and model_name not in families())):
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
     _check_name(model_name, pretrained)
     if ":" in model_name:
@@ -264,7 +264,12 @@ def _family_for(
 
 def list_models() -> list[str]:
     """Names that ``create_model`` builds: families that take a budget, then published networks."""
-    return [*dict.fromkeys(SPACES[name].family for name in SPACES), *zoo_entries()]
+    return [*dict.fromkeys([*families(), *zoo_entries()])]
+
+
+def families() -> list[str]:
+    """Names of the families: networks of their spaces, made for a budget or by architecture string."""
+    return [*dict.fromkeys(SPACES[name].family for name in SPACES)]
 
 
 def _check_name(name: str, pretrained: Pretrained) -> None:
@@ -274,8 +279,7 @@ def _check_name(name: str, pretrained: Pretrained) -> None:
         UnknownNameError: If there is none of that name, or ``pretrained`` names weights beside a fixed network.
     """
     base, _, tag = name.partition(".")
-    families = {SPACES[name].family for name in SPACES}
-    if not isinstance(pretrained, bool) and base not in families:
+    if not isinstance(pretrained, bool) and base not in families():
         raise UnknownNameError(
             f"{name} is one fixed network and takes pretrained=True, or {base}.TAG as its name; only a network that "
             "is made for a budget inherits from a supernet."

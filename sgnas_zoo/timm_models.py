@@ -15,13 +15,13 @@ from timm.models import PretrainedCfg, generate_default_cfgs, register_model, re
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.spaces import FormName
-from sgnas_zoo.zoo import ZooEntry, zoo_entries
+from sgnas_zoo.spaces import SPACES, FormName
+from sgnas_zoo.zoo import ZooEntry, default_entry, zoo_entries
 
 if TYPE_CHECKING:
     from sgnas_zoo.search.generator import ArchGenerator
 
-FAMILIES = ("sgnas", "greedynas")
+FAMILIES = tuple(dict.fromkeys(SPACES[name].family for name in SPACES))
 
 
 def _cfg(**changes: Any) -> Any:
@@ -33,7 +33,7 @@ def _cfg(**changes: Any) -> Any:
 
 
 default_cfgs = generate_default_cfgs(
-    {f"{family}.untrained": _cfg() for family in FAMILIES}
+    {f"{family}.untrained": _cfg() for family in FAMILIES if family not in zoo_entries()}
     | {
         f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}")
         for name in zoo_entries()
@@ -67,24 +67,31 @@ def sgnas(
     return factory.build_family("sgnas", bool(pretrained), arch, space, form, budgets, generator, **kwargs)
 
 
-@register_model
-def greedynas(
-    pretrained: bool = False,
-    *,
-    arch: str | None = None,
-    space: str | None = None,
-    flops: float | None = None,
-    params: float | None = None,
-    latency: str | None = None,
-    generator: ArchGenerator | str | Path | None = None,
-    **kwargs: Any,
-) -> nn.Module:
-    """A GreedyNAS network: by architecture string, or made for a budget; GreedyNAS-A where neither is given."""
-    from sgnas_zoo import factory
+def _family(name: str) -> Callable[..., nn.Module]:
+    """The entry point of a family without supernets."""
 
-    _check_pretrained("greedynas", pretrained, kwargs)
-    budgets = {"flops": flops, "params": params, "latency": latency}
-    return factory.build_family("greedynas", pretrained, arch, space, "final", budgets, generator, **kwargs)
+    def build(
+        pretrained: bool = False,
+        *,
+        arch: str | None = None,
+        space: str | None = None,
+        flops: float | None = None,
+        params: float | None = None,
+        latency: str | None = None,
+        generator: ArchGenerator | str | Path | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        from sgnas_zoo import factory
+
+        _check_pretrained(name, pretrained, kwargs)
+        budgets = {"flops": flops, "params": params, "latency": latency}
+        return factory.build_family(name, pretrained, arch, space, "final", budgets, generator, **kwargs)
+
+    build.__doc__ = (
+        f"A network of the family {name}: by architecture string, or made for a budget; "
+        f"{default_entry(name).name} where neither is given."
+    )
+    return _named(build, name)
 
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
@@ -94,8 +101,12 @@ def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
         _check_pretrained(entry.name, pretrained, kwargs)
         return builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
 
-    build.__name__ = build.__qualname__ = entry.name
     build.__doc__ = f"The published network {entry.name} ({entry.paper})."
+    return _named(build, entry.name)
+
+
+def _named(build: Callable[..., nn.Module], name: str) -> Callable[..., nn.Module]:
+    build.__name__ = build.__qualname__ = name
     return build
 
 
@@ -116,5 +127,6 @@ def _names_weights(name: str, kwargs: dict[str, Any]) -> bool:
     return bool(cfg.has_weights or cfg.state_dict)
 
 
-for _name in zoo_entries():
-    globals()[_name] = register_model(_entry_point(zoo_entries()[_name]))
+for _name in dict.fromkeys([*FAMILIES, *zoo_entries()]):
+    if _name not in globals():
+        globals()[_name] = register_model(_family(_name) if _name in FAMILIES else _entry_point(zoo_entries()[_name]))

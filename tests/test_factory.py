@@ -229,8 +229,8 @@ def test_a_space_of_another_family():
 # --- published networks
 
 
-def test_there_are_six_published_networks():
-    assert len(zoo_entries()) == 6
+def test_there_are_eight_published_networks():
+    assert len(zoo_entries()) == 8
     assert {"sgnas", "greedynas", *zoo_entries()} == set(list_models())
 
 
@@ -365,8 +365,8 @@ def test_help_loads_neither_torch_nor_timm():
 
 ORDER = (
     "errors", "registry", "spaces", "costs", "supernet", "search", "models", "export", "measure", "zoo", "hub",
-    "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "cli_zoo",
-    "cli_hub", "cli_measure", "cli", "training",
+    "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "training", "cli_zoo",
+    "cli_hub", "cli_measure", "cli_search", "cli",
 )  # fmt: skip
 RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")

@@ -96,12 +96,15 @@ def test_equal_picks_of_two_spaces_are_two_archs():
 def texts(space):
     """Any text, and architecture strings with one token replaced."""
     labels = st.sampled_from([choice.label for choice in space.choices])
-    tokens = st.lists(labels, max_size=space.slots + 1).map("".join)
+    slots = space.layers[0].allowed
+    fitting = st.tuples(*(st.sampled_from([space.choices[pick].label for pick in slot]) for slot in slots))
+    tokens = (st.lists(labels, max_size=space.slots + 1) | fitting).map("".join)
 
     def edited(seed, layer, token):
-        parts = str(space.sample(random.Random(seed))).split("-")
+        text = str(space.sample(random.Random(seed)))
+        parts = text.split(space.separator) if space.separator else [*text]
         parts[layer] = token
-        return "-".join(parts)
+        return space.separator.join(parts)
 
     return st.text() | st.builds(edited, st.integers(0, 99), st.integers(0, len(space.layers) - 1), tokens)
 

@@ -151,10 +151,13 @@ def deployed(variant: Variant) -> str:
     """What a layer is deployed as: its merged depthwise kernel, its expansion, and "se" where a choice brings that.
 
     Kernels of a block merge into one convolution as large as the largest of them (``deploy``), so this is all that its
-    time depends on: 83 blocks of an SGNAS layer come down to 18. "skip" takes no time.
+    time depends on: 83 blocks of an SGNAS layer come down to 18. "skip" takes no time. In a shuffle block kernels
+    follow each other, and "w" is the factor of its width.
     """
     if not variant.kernels:
         return "skip"
+    if variant.scale:
+        return f"k{'.'.join(map(str, variant.kernels))}_w{variant.scale:g}"
     return f"k{max(variant.kernels)}_e{len(variant.kernels)}" + ("_se" if variant.se else "")
 
 

@@ -179,7 +179,7 @@ def _match(state: State, kernels: list[list[int]], classes: int, space: str | No
     se = "first_mb.se.squeeze_conv.weight" in state
     found: list[tuple[Arch, FormName]] = []
     for candidate in [SPACES[space]] if space else [SPACES[name] for name in SPACES]:
-        if candidate.slots > 1 and [layer.out_chs for layer in candidate.layers] == widths:
+        if candidate.family == "sgnas" and [layer.out_chs for layer in candidate.layers] == widths:
             forms: tuple[FormName, ...] = ("final", "search")
             fitting = [form for form in forms if candidate.form(form).se == se]
             found += [(candidate.parse(text), form) for form in fitting[:1]]

@@ -33,7 +33,7 @@ def draw(arch: Arch) -> bytes:
     that chose squeeze-and-excitation; a line parts two stages, with their channels below.
     """
     space = arch.space
-    cells = space.slots * max(len(choice.kernels) for choice in space.choices)
+    cells = max(len(variant.kernels) for layer in range(len(space.layers)) for variant in space.merge(layer).variants)
     lefts = _lefts(space)
     base = MARGIN + HEAD + cells * (CELL[1] + GAP)
     image = Image.new("P", (lefts[-1] + CELL[0] + MARGIN, base + FOOT + MARGIN), PAPER)

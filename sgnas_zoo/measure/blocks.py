@@ -98,14 +98,15 @@ def _options(space: SearchSpace, layer: int) -> dict[str, Variant]:
 
 
 def _merged(variant: Variant) -> tuple[int, ...]:
-    return (max(variant.kernels),) * len(variant.kernels)
+    """The kernels of a deployed block; those of a shuffle block follow each other and stay."""
+    return variant.kernels if variant.scale else (max(variant.kernels),) * len(variant.kernels)
 
 
 def _blocks(model: nn.Module, arch: Arch, batch: Tensor) -> dict[int, tuple[nn.Module, Tensor]]:
     """The searched layers of a deployed network by number, each with the input that it gets; identities have none."""
     stages: Any = model.blocks
-    modules = [block for stage in stages for block in stage][1:]
     present = [layer for layer, picks in enumerate(arch.picks) if arch.space.variant(picks).kernels]
+    modules = [block for stage in stages for block in stage][-len(present) :]
     inputs: list[Tensor] = []
 
     def keep(module: nn.Module, arguments: Sequence[Tensor]) -> None:

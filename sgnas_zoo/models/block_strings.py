@@ -20,7 +20,7 @@ def arch_def(arch: Arch, form: FormName) -> list[list[str]]:
     stages: list[list[str]] = [[] for _ in space.rows]
     for number, (layer, picks) in enumerate(zip(space.layers, arch.picks, strict=True)):
         block = space.block(number, space.variant(picks), form)
-        if block.kernels:
+        if isinstance(block, MBConv) and block.kernels:
             stages[layer.stage].append(block_string(block) + act)
     return [[block_string(space.first_block(form)) + act], *(stage for stage in stages if stage)]
 

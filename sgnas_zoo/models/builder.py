@@ -16,13 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.block_strings import arch_def
-from sgnas_zoo.spaces import Arch, FormName, SearchSpace
+from sgnas_zoo.models.shufflenet import ShuffleNet
+from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Shuffle, ShuffleSpace
 
 
 def build_model(
     variant: str, arch: Arch, form: FormName, pretrained: bool = False, resolution: int | None = None, **kwargs: Any
 ) -> nn.Module:
-    """Build a ``timm.models.EfficientNet``, as every MBConv architecture is one.
+    """Build the timm model of an architecture: a ``timm.models.EfficientNet``, or a ``ShuffleNet``, which extends it.
 
     Args:
         variant: timm name of the entry point.
@@ -30,7 +31,8 @@ def build_model(
         form: "final" (stand-alone) or "search" (as in the supernet).
         pretrained: Load the weights that ``pretrained_cfg`` points to.
         resolution: Input side in pixels to note in ``pretrained_cfg``; by default the space's.
-        kwargs: What timm's EfficientNet takes; what shapes the architecture is fixed and raises TypeError.
+        kwargs: What timm's EfficientNet or our ShuffleNet takes; what shapes the architecture is fixed and raises
+            TypeError.
 
     Returns:
         The model, or timm's feature wrapper with ``features_only=True``.
@@ -41,16 +43,14 @@ def build_model(
         overlay = _native_input(space, resolution or space.resolution) | overlay
     levels = 1 + sum(row.stride > 1 for row in space.rows)
     model: nn.Module = build_model_with_cfg(
-        partial(_efficientnet, stem_stride=space.stem_stride),
+        partial(_shufflenet, arch) if isinstance(space, ShuffleSpace) else partial(_efficientnet, arch, form),
         variant,
         pretrained,
         feature_cfg={"out_indices": tuple(range(levels)), "flatten_sequential": True},
         pretrained_cfg_overlay=overlay,
-        block_args=decode_arch_def(arch_def(arch, form)),
         stem_size=space.stem_chs,
         num_features=space.head_chs,
         act_layer=kwargs.pop("act_layer", None) or get_act_layer(style.stem_act),
-        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU),
         norm_layer=kwargs.pop("norm_layer", None) or partial(nn.BatchNorm2d, **resolve_bn_args(kwargs)),
         **kwargs,
     )
@@ -76,17 +76,32 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _efficientnet(stem_stride: int, **kwargs: Any) -> EfficientNet:
-    """An EfficientNet whose stem has the given stride: timm builds it with 2."""
-    if stem_stride == 2:
-        return EfficientNet(**kwargs)
-    if kwargs.get("output_stride", 32) != 32:
+def _efficientnet(arch: Arch, form: FormName, **kwargs: Any) -> EfficientNet:
+    """An EfficientNet whose stem has the stride of the space: timm builds it with 2."""
+    if arch.space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
         raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
-    model = EfficientNet(**kwargs)
+    model = EfficientNet(
+        block_args=decode_arch_def(arch_def(arch, form)),
+        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU),
+        **kwargs,
+    )
+    if arch.space.stem_stride == 2:
+        return model
     model.conv_stem.stride = (1, 1)
     for feature in model.feature_info:
         feature["reduction"] //= 2
     return model
+
+
+def _shufflenet(arch: Arch, **kwargs: Any) -> ShuffleNet:
+    """A ShuffleNet of the blocks that an architecture chose."""
+    space = arch.space
+    stages: list[list[Shuffle]] = [[] for _ in space.rows]
+    for number, (layer, picks) in enumerate(zip(space.layers, arch.picks, strict=True)):
+        block = space.block(number, space.variant(picks), "final")
+        assert isinstance(block, Shuffle)
+        stages[layer.stage].append(block)
+    return ShuffleNet(stages, stem_stride=space.stem_stride, **kwargs)
 
 
 def _native_input(space: SearchSpace, size: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 To add one: write ``spaces/<name>.py`` with a ``SearchSpace`` (rows, choices, forms), and register it below.
 The contract tests then sample it, round-trip its strings, build its networks and check that every cost is exact.
-Blocks other than MBConv need a data class in ``blocks.py`` and a translation in ``models/block_strings.py``.
+Blocks of a new kind need a data class in ``blocks.py``, a space class (see ``shuffle.py``) and a model class.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import json
 from sgnas_zoo.errors import ArchError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces.arch import Arch
-from sgnas_zoo.spaces.blocks import Block, Conv, MBConv
+from sgnas_zoo.spaces.blocks import Block, Conv, MBConv, Shuffle
 from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
 from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
 from sgnas_zoo.spaces.sgnas_micro import SGNAS_MICRO
+from sgnas_zoo.spaces.shuffle import ShuffleSpace
 from sgnas_zoo.spaces.space import Form, FormName, Layer, Row, SearchSpace
+from sgnas_zoo.spaces.spos import SPOS, SPOS_CHANNEL
 from sgnas_zoo.spaces.variants import Choice, Variant
 
 SPACES: Registry[SearchSpace] = Registry("space")
-for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE):
+for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE, SPOS, SPOS_CHANNEL):
     SPACES.register(_space.name, _space)
 
 
@@ -42,6 +44,6 @@ def arch_from_json(text: str) -> Arch:
 
 
 __all__ = [
-    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Row", "SearchSpace", "Variant",
-    "arch_from_json",
+    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Row", "SearchSpace", "Shuffle",
+    "ShuffleSpace", "Variant", "arch_from_json",
 ]  # fmt: skip

@@ -20,7 +20,8 @@ class Arch:
     """One architecture: a choice index per layer and slot.
 
     ``str(arch)`` joins one token per layer with ``-``: the labels of its slots, trailing skips left out
-    (``5737-733-...``; a skip before an active slot is spelled out, so that the string loses nothing).
+    (``5737-733-...``; a skip before an active slot is spelled out, so that the string loses nothing). Where every
+    layer is one character they stand together (``21012020...``).
 
     Args:
         space: The space it belongs to.
@@ -45,7 +46,7 @@ class Arch:
                     raise ArchError(_not_allowed(space, number, slot, pick))
 
     def __str__(self) -> str:
-        return "-".join(self._token(picks) for picks in self.picks)
+        return self.space.separator.join(self._token(picks) for picks in self.picks)
 
     def to_json(self) -> str:
         """Write it with the name of its space; ``sgnas_zoo.spaces.arch_from_json`` reads it back."""
@@ -63,7 +64,7 @@ def parse_layers(space: SearchSpace, text: str) -> tuple[Picks, ...]:
     Raises:
         ArchError: If the number of layers or a token does not fit the space.
     """
-    tokens = text.strip().split("-") if isinstance(text, str) else []
+    tokens = _tokens(space, text.strip()) if isinstance(text, str) else []
     if len(tokens) != len(space.layers):
         raise ArchError(_layer_count(space, len(tokens)))
     index = {choice.label: i for i, choice in enumerate(space.choices)}
@@ -81,9 +82,15 @@ def parse_layers(space: SearchSpace, text: str) -> tuple[Picks, ...]:
     return tuple(layers)
 
 
+def _tokens(space: SearchSpace, text: str) -> list[str]:
+    return text.split("-") if space.separator or "-" in text else list(text)
+
+
 def _layer_count(space: SearchSpace, count: int) -> str:
-    example = "-".join(space.choices[layer.allowed[0][0]].label for layer in space.layers)
-    return f"An architecture of {space.name} has {len(space.layers)} layers, this one {count}; for example {example!r}."
+    first = (tuple(slot[0] for slot in layer.allowed) for layer in space.layers)
+    picks = first if space.skip is None else (own[:1] + (space.skip,) * (space.slots - 1) for own in first)
+    example = Arch(space, tuple(picks))
+    return f"An architecture of {space.name} has {len(space.layers)} layers, this one {count}; for example '{example}'."
 
 
 def _not_allowed(space: SearchSpace, number: int, slot: int, pick: int) -> str:

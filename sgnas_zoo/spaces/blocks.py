@@ -82,5 +82,45 @@ class MBConv:
         return (*convs, Conv(mid, self.out_chs))
 
 
-Block = MBConv | Fixed
+@dataclass(frozen=True)
+class Shuffle:
+    """A ShuffleNetV2 block: one branch works on half of the channels, the other half passes (SPOS, 1904.00420).
+
+    With stride 2 both branches see all channels, and the other one has a depthwise convolution of its own.
+
+    Args:
+        in_chs: Input channels.
+        out_chs: Output channels.
+        stride: Stride of the first depthwise convolution.
+        kernels: The main branch's depthwise kernels in running order: one between two 1 x 1 convolutions, or three
+            that each precede one (the "xception" choice).
+        mid_chs: Width inside the main branch.
+    """
+
+    in_chs: int
+    out_chs: int
+    stride: int
+    kernels: tuple[int, ...]
+    mid_chs: int
+
+    @property
+    def branch_chs(self) -> int:
+        """Input channels of a branch, and those of the output that are not the main branch's."""
+        return self.in_chs if self.stride > 1 else self.in_chs // 2
+
+    def convs(self) -> tuple[Conv, ...]:
+        """The block's convolutions, main branch first."""
+        chs, mid, kernel = self.branch_chs, self.mid_chs, self.kernels[0]
+        out = self.out_chs - chs
+        if len(self.kernels) == 1:
+            main = [Conv(chs, mid, at="input"), Conv(mid, mid, kernel, groups=mid), Conv(mid, out)]
+        else:
+            widths = [chs, *[mid] * (len(self.kernels) - 1), out]
+            pairs = zip(self.kernels, widths, widths[1:], strict=False)
+            main = [conv for k, i, o in pairs for conv in (Conv(i, i, k, groups=i), Conv(i, o))]
+        projection = [Conv(chs, chs, kernel, groups=chs), Conv(chs, chs)] if self.stride > 1 else []
+        return (*main, *projection)
+
+
+Block = MBConv | Shuffle | Fixed
 """A part of a network: it has a ``stride`` and lists its ``convs()``."""

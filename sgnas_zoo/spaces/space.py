@@ -12,7 +12,7 @@ from typing import Literal
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv, Shuffle
 from sgnas_zoo.spaces.variants import Choice, Merge, Variant, add_up, merge
 
 FormName = Literal["search", "final"]
@@ -126,8 +126,13 @@ class SearchSpace:
 
     @cached_property
     def skip(self) -> int | None:
-        """Index of the choice without kernels, if there is one."""
-        return next((i for i, choice in enumerate(self.choices) if not choice.kernels), None)
+        """Index of the choice that adds nothing, if there is one."""
+        return next((i for i, choice in enumerate(self.choices) if choice.skips), None)
+
+    @property
+    def separator(self) -> str:
+        """What stands between the layers of an architecture string; nothing where each is one character."""
+        return "" if self.slots == 1 and all(len(choice.label) == 1 for choice in self.choices) else "-"
 
     @property
     def reduction(self) -> int:
@@ -168,7 +173,7 @@ class SearchSpace:
         """Variants that were asked for: there are few, and every cost of every architecture asks for them."""
         return {}
 
-    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv:
+    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv | Shuffle:
         """The block that a layer becomes under ``variant``."""
         row, style = self.layers[layer], self.form(form)
         expand = len(variant.kernels) > 1 or style.expand_single
@@ -197,7 +202,7 @@ class SearchSpace:
         return Arch(self, tuple(tuple(int(pick) for pick in layer) for layer in picks))
 
     def parse(self, text: str) -> Arch:
-        """Read an architecture string, one token per layer joined with ``-``.
+        """Read an architecture string, one token per layer, joined as ``separator`` says.
 
         Raises:
             ArchError: If it has another number of layers, or a token that the layer cannot take.
@@ -253,7 +258,7 @@ def _problems(space: SearchSpace) -> list[str]:
             "labels are not empty and hold no '-' or space",
         ),
         (space.slots > 1 and any(len(label) > 1 for label in labels), "labels of several slots are one character"),
-        (sum(not choice.kernels for choice in space.choices) > 1, "at most one choice is without kernels"),
+        (sum(choice.skips for choice in space.choices) > 1, "at most one choice is without kernels"),
         (any(k < 1 or k % 2 == 0 for c in space.choices for k in c.kernels), "kernels are odd"),
         (space.slots < 1, "at least one slot"),
         (len(space.choices) ** min(space.slots, 17) > MAX_COMBINATIONS, "at most 100,000 ways to fill a layer"),

@@ -20,22 +20,30 @@ class Choice:
         label: How an architecture string spells it; one character where a layer has several slots.
         kernels: The depthwise kernels it switches on, one per expansion group; none for a skip.
         se: Whether it brings squeeze-and-excitation.
+        scale: Factor of the width inside a shuffle block; 0 where another slot decides it, or in other blocks.
     """
 
     label: str
     kernels: tuple[int, ...] = ()
     se: bool = False
+    scale: float = 0.0
+
+    @property
+    def skips(self) -> bool:
+        """Whether it adds nothing."""
+        return not self.kernels and not self.scale
 
 
 class Variant(NamedTuple):
-    """What the choices at a layer's slots add up to: depthwise kernels in rising order, and whether SE is on."""
+    """What a layer's choices add up to: depthwise kernels in rising order, whether SE is on, factor of the width."""
 
     kernels: tuple[int, ...] = ()
     se: bool = False
+    scale: float = 0.0
 
     def plus(self, choice: Choice) -> Variant:
         """This variant with one more choice."""
-        return Variant(tuple(sorted(self.kernels + choice.kernels)), self.se or choice.se)
+        return Variant(tuple(sorted(self.kernels + choice.kernels)), self.se or choice.se, self.scale + choice.scale)
 
 
 class Transition(NamedTuple):

@@ -91,6 +91,12 @@ def supernet_entries() -> tuple[SupernetEntry, ...]:
     return tuple(sorted(entries, key=lambda e: (order[e.space], not e.supernet, not e.default, e.tag)))
 
 
+def default_entry(family: str) -> ZooEntry:
+    """The published architecture that a family stands for: the one of its own name, or its first."""
+    entries = zoo_entries()
+    return entries[family if family in entries else f"{family}_a"]
+
+
 def embedded_generator(space: str) -> Path | None:
     """Folder of the generator that comes with the package for a space: its default, or else its supernet's."""
     default = ARTIFACTS / f"{space}_generator"

@@ -1,0 +1,134 @@
+"""Commands that search a supernet: ``sgnas-zoo search``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgnas_zoo.cli_options import Count, told
+
+if TYPE_CHECKING:
+    from sgnas_zoo.training.searching import Search
+
+RESULT, FRONT, SCORES = "result.json", "front.json", "evaluations.jsonl"
+FREE_TO_CHANGE = ("output", "resume", "workers")
+"""Options that do not change what is found."""
+
+
+@click.command()
+@click.option("--strategy", default="evolution", show_default=True, help="evolution, nsga2, greedy, generator, random.")
+@click.option("--space", help="Search space; if given, the supernet has to be of it.")
+@click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
+@click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
+@click.option("--flops", type=Count(), help="Most FLOPs (MACs), such as 330M.")
+@click.option("--params", type=Count(), help="Most parameters, such as 6M; bounds combine.")
+@click.option("--latency", help="Most time for a batch, such as 20ms.")
+@click.option("--profile", help="Device profile (file, folder or Hub repo) for latency; by default this device's.")
+@click.option("--objectives", default="accuracy,flops", show_default=True, help="What the front is over.")
+@click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
+@click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
+@click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
+@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Held-out images at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
+@click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
+def search(strategy: str, space: str | None, supernet: str, dataset: str, output: Path,
+           objectives: str, images: int, workers: int, resume: bool, **options: Any) -> None:  # fmt: skip
+    """Search a supernet for the most accurate architecture within bounds, or for a front."""
+    from sgnas_zoo.hub.supernets import load_supernet
+    from sgnas_zoo.search.strategies import STRATEGIES
+    from sgnas_zoo.training.candidates import EvaluationLog, held_out_images, inherited_accuracy
+    from sgnas_zoo.training.options import resolved
+    from sgnas_zoo.training.runs import make_accelerator, write_whole
+    from sgnas_zoo.training.searching import check_objectives
+
+    STRATEGIES[strategy]
+    check_objectives(objectives.split(","))
+    trained = load_supernet(supernet)
+    own = trained.supernet.space
+    if space not in (None, own.name):
+        raise click.UsageError(f"This supernet is of {own.name}, not {space}; leave --space out or name another.")
+    settings = {
+        name: value for name, value in resolved(click.get_current_context()).items() if name not in FREE_TO_CHANGE
+    }
+    _open(output, settings, resume)
+    with told():
+        asked = _search(trained, strategy, objectives.split(","), **options)
+    accelerator = make_accelerator()
+    held = held_out_images(trained, dataset, images)
+    trained.supernet.to(accelerator.device)
+    score = inherited_accuracy(trained, held, accelerator, workers=workers)
+    main = accelerator.is_main_process
+    if main:
+        write_whole(output / "settings.json", settings)
+    total = 1 if strategy == "generator" else asked.population * (1 + asked.generations)
+    result = asked.run(EvaluationLog(output / SCORES, own, score, writes=main, total=total))
+    accelerator.end_training()
+    if main:
+        record = {**result, "dataset": dict(held.record), "weights": trained.origin(), "settings": settings}
+        write_whole(output / RESULT, {name: value for name, value in record.items() if name != "front"})
+        _write_front(output, result, asked)
+        click.echo(_line(result))
+
+
+def _open(output: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Check that the folder is free, or that its search is the one to go on with."""
+    from sgnas_zoo.hub.files import check_free, read_config
+
+    check_free(output, force=True)
+    if not (output / "settings.json").exists():
+        if resume:
+            raise click.UsageError(f"{output} holds no search; leave --resume out.")
+        return
+    if not resume:
+        raise click.UsageError(f"{output} already holds a search; choose another --output, or add --resume.")
+    before = read_config(output / "settings.json")
+    different = [f"{k}: {before.get(k)} there, {v} here" for k, v in settings.items() if before.get(k) != v]
+    if different:
+        raise click.UsageError(f"The search in {output} has other settings ({'; '.join(different)}); repeat them.")
+
+
+def _search(trained: Any, strategy: str, objectives: list[str], *, generator: str | None, profile: str | None,
+            population: int, generations: int, seed: int, **budgets: Any) -> Search:  # fmt: skip
+    """Put a search together, and refuse what cannot be found before anything is measured."""
+    from sgnas_zoo.search.budgets import single, stated
+    from sgnas_zoo.selection import load
+    from sgnas_zoo.training.searching import Search, cost_tables
+
+    space = trained.supernet.space
+    limits = single(stated(**budgets))
+    if strategy == "generator" and not limits:
+        raise click.UsageError("A generator answers a budget; add --flops 330M, --params or --latency.")
+    if profile and "latency" not in (*limits, *objectives):
+        raise click.UsageError("--profile is about latency; add --latency 20ms, or name latency in --objectives.")
+    makes = load(generator, space.name) if strategy == "generator" or generator else None
+    tables = cost_tables(space, trained.supernet.num_classes, [*limits, *objectives], profile)
+    return Search(space, tables, strategy, limits, objectives, population, generations, makes, (), seed)
+
+
+def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None:
+    """Write the front as JSON and as a plot over its first cost."""
+    from sgnas_zoo.hub.files import write_json
+    from sgnas_zoo.search.budgets import BUDGET_COSTS
+    from sgnas_zoo.training.curves import plot_points
+
+    write_json(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
+    cost = next(name for name in asked.objectives if name != "accuracy")
+    scale, unit = {"flops": (1e6, "M MACs"), "params": (1e6, "M parameters"), "latency": (1.0, "ms")}[cost]
+    points = [row[BUDGET_COSTS[cost]] / scale for row in result["front"]]
+    series = {result["strategy"]: (points, [row["top1"] for row in result["front"]])}
+    plot_points(output / "front.png", unit, "held-out top-1 with inherited weights, %", series)
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    best = result["best"]
+    latency = f", predicted {best['latency_ms']:.2f} ms" if "latency_ms" in best else ""
+    return (
+        f"{result['strategy']}: {best['top1']:.2f} % held-out top-1, {best['macs'] / 1e6:.2f}M MACs, "
+        f"{best['params'] / 1e6:.3f}M params{latency}, {result['space']} {best['arch']} "
+        f"({result['evaluations']} evaluations, {result['seconds']:.0f} s)"
+    )
