@@ -72,11 +72,12 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--weight-decay", type=click.FloatRange(min=0), default=1e-5, show_default=True,
               help="Not of norms and biases.")  # fmt: skip
 @click.option("--clip-grad", type=click.FloatRange(min=0), default=0, show_default=True, help="Largest norm; 0: any.")
-@click.option("--sched", type=click.Choice(["cosine", "step"]), default="step", show_default=True,
+@click.option("--sched", type=click.Choice(["cosine", "step", "poly"]), default="step", show_default=True,
               help="Schedule of the rate.")  # fmt: skip
 @click.option("--decay-epochs", type=click.FloatRange(min=0, min_open=True), default=3, show_default=True,
               help="Between two steps.")  # fmt: skip
-@click.option("--decay-rate", type=click.FloatRange(0, 1), default=0.963, show_default=True, help="Factor of a step.")
+@click.option("--decay-rate", type=click.FloatRange(0, 1), default=0.963, show_default=True,
+              help="Factor of a step; exponent of poly.")  # fmt: skip
 @click.option("--warmup-epochs", type=click.FloatRange(min=0), default=5, show_default=True)
 @click.option("--warmup-lr", type=click.FloatRange(min=0), default=1e-4, show_default=True,
               help="Where warm-up starts.")  # fmt: skip
@@ -94,6 +95,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--crop-pct", type=click.FloatRange(0, 1, min_open=True),
               help="Side of the centre crop when measured; by default the model's.")  # fmt: skip
 @click.option("--color-jitter", type=click.FloatRange(min=0), default=0.4, show_default=True)
+@click.option("--aa", help="Policy of timm, such as rand-m9-mstd0.5.")
+@click.option("--reprob", type=click.FloatRange(0, 1), default=0, show_default=True, help="Of random erasing.")
 @click.option("--holdout", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True,
               help="Share of train to watch instead of the test split.")  # fmt: skip
 @click.option("--eval-split", help="Split of the final figure; by default the holdout, or else test.")
@@ -114,10 +117,10 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
          batch_size: int, opt: str, opt_eps: float | None, lr: float, momentum: float, weight_decay: float,
          clip_grad: float, sched: str, decay_epochs: float, decay_rate: float, warmup_epochs: float, warmup_lr: float,
          ema_decay: float, drop_rate: float, drop_path_rate: float, bn_momentum: float | None, label_smoothing: float,
-         crop: Any, crop_scale: float, crop_pct: float | None, color_jitter: float, holdout: float,
-         eval_split: str | None, eval_every: int, on_corrupt: Any, streaming: bool, steps_per_epoch: int | None,
-         limit: int | None, seed: int, workers: int, resume: str, checkpoint_minutes: float,
-         report_to: str | None) -> None:  # fmt: skip
+         crop: Any, crop_scale: float, crop_pct: float | None, color_jitter: float, aa: str | None, reprob: float,
+         holdout: float, eval_split: str | None, eval_every: int, on_corrupt: Any, streaming: bool,
+         steps_per_epoch: int | None, limit: int | None, seed: int, workers: int, resume: str,
+         checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
     """Train the network of a budget from scratch."""
     if flops is params is arch is model is None and space == "sgnas_imagenet":
         flops = PAPER_FLOPS
@@ -138,7 +141,8 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     set_input(network, resolution, crop_pct, label_names=kept.classes, **dict.fromkeys(OTHERS_WEIGHTS))
     look = {name: network.pretrained_cfg[name] for name in ("mean", "std", "interpolation")}
     scale = (crop_scale, 1.0)
-    augment = train_transform(input_side(network), crop=crop, scale=scale, color_jitter=color_jitter, **look)
+    more = {"color_jitter": color_jitter, "auto_augment": aa, "re_prob": reprob}
+    augment = train_transform(input_side(network), crop=crop, scale=scale, **more, **look)
     loader = training_loader(
         kept, augment, accelerator, batch_size=batch_size, seed=seed, on_corrupt=on_corrupt, workers=workers,
         steps=steps_per_epoch,

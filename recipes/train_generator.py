@@ -46,7 +46,7 @@ from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings, training_record
-from sgnas_zoo.training.parallel import average_gradients
+from sgnas_zoo.training.parallel import average_gradients, check_finite
 from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import train_transform
@@ -176,6 +176,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
                 unit = (cost_range[1] - cost_range[0]) / SPAN
                 distance = constraint_loss(expected_cost(table, probs), wanted, alpha, unit).mean()
                 accelerator.backward(entropy + distance)
+                check_finite(accelerator, [entropy + distance], step)
                 average_gradients(accelerator, generator.parameters())
                 optimizer.step()
                 optimizer.zero_grad()

@@ -1,9 +1,10 @@
-"""Train a unified supernet: every architecture of a space on one set of weights.
+"""Train a supernet: every architecture of a space on one set of weights.
 
     accelerate launch recipes/train_supernet.py --space sgnas_micro --dataset DATA --output runs/supernet
 
-What: SGNAS (2103.07289): each step draws paths from a sampler that is a pure function of (seed, step), adds up their
-    gradients on one batch, and makes one update. A share of the training images is held out for the generator.
+What: SGNAS (2103.07289), SPOS (1904.00420): each step draws paths from a sampler that is a pure function of (seed,
+    step), adds up their gradients on one batch, and makes one update. A share of the training images is held out for
+    the search. A loss that is not finite ends the run before it reaches the weights.
 DATA: a Hub id, a folder of parquet files, or a folder of one folder per class.
 Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expected result; `--config` and the command
     line override them.
@@ -11,6 +12,7 @@ Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expecte
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 from itertools import islice
@@ -23,22 +25,22 @@ from accelerate import skip_first_batches
 from accelerate.utils import set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.errors import DataError
+from sgnas_zoo.errors import DataError, SpaceError
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import among_others
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, with_smallest_kernels
+from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, make_supernet, with_smallest_kernels
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
-from sgnas_zoo.training.parallel import average_buffers, average_gradients
+from sgnas_zoo.training.parallel import average_buffers, average_gradients, check_finite
 from sgnas_zoo.training.runs import check_output, make_accelerator, plain_loader, training_loader
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import eval_transform, train_transform
@@ -66,6 +68,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
               help="First share of the epochs: smallest kernels only; the larger start as copies.")  # fmt: skip
 @click.option("--zero-init-last/--no-zero-init-last", default=False, help="Residual layers start as the identity.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.064, show_default=True)
+@click.option("--sched", type=click.Choice(["cosine", "poly"]), default="cosine", show_default=True,
+              help="Schedule of the rate; poly falls in a line.")  # fmt: skip
 @click.option("--weight-decay", type=click.FloatRange(min=0), default=4e-4, show_default=True)
 @click.option("--momentum", type=click.FloatRange(0, 1), default=0.9, show_default=True)
 @click.option("--clip-grad", type=click.FloatRange(min=0), default=0, show_default=True, help="Largest norm; 0: any.")
@@ -93,14 +97,15 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.pass_context
 def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution: int | None, epochs: int,
          warmup_epochs: float, batch_size: int, sampler: str, paths: int, smallest_kernels: float,
-         zero_init_last: bool, lr: float, weight_decay: float, momentum: float, clip_grad: float,
+         zero_init_last: bool, lr: float, sched: str, weight_decay: float, momentum: float, clip_grad: float,
          label_smoothing: float, crop: Any, holdout: float, on_corrupt: Any, streaming: bool,
          steps_per_epoch: int | None, limit: int | None, eval_every: int, eval_images: int, seed: int,
          workers: int, resume: str, checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
-    """Train a unified supernet."""
+    """Train a supernet."""
     search_space, draw = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
     search_space.check_resolution(size)
+    draw(search_space, seed, 0, paths)  # a sampler that the space cannot take is refused before the data is read
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
@@ -117,14 +122,21 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
 
     # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
     set_seed(seed)
-    supernet = UnifiedSupernet(search_space, len(kept.classes), zero_init_last=zero_init_last)
+    supernet = make_supernet(search_space, len(kept.classes), zero_init_last=zero_init_last)
+    unified = isinstance(supernet, UnifiedSupernet)
+    if smallest_kernels and not unified:
+        raise SpaceError(f"Kernels of {search_space.name} do not grow into each other; leave --smallest-kernels out.")
     optimizer = create_optimizer_v2(supernet, "sgd" if momentum else "momentum", lr, weight_decay, momentum)
     model = accelerator.prepare_model(supernet, evaluation_mode=True)
     optimizer, loader = accelerator.prepare(optimizer, loader)
     steps_per_epoch = steps_per_epoch or len(loader)
     total = epochs * steps_per_epoch
     warmup = round(warmup_epochs * steps_per_epoch)
-    scheduler = CosineLRScheduler(optimizer, total, warmup_t=warmup, t_in_epochs=False, warmup_prefix=False)
+    steps: dict[str, Any] = {"warmup_t": warmup, "t_in_epochs": False, "warmup_prefix": False}
+    if sched == "cosine":
+        scheduler: Any = CosineLRScheduler(optimizer, total, **steps)
+    else:
+        scheduler = PolyLRScheduler(optimizer, total, power=1.0, **steps)
     trained = TrainedSupernet(
         supernet, size, kept.classes, PREPROCESSING, kept.record, {k: v for k, v in settings.items() if k != "dataset"},
         calibration_images(kept, CALIBRATION_IMAGES, size, seed),
@@ -162,11 +174,11 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             done = step % steps_per_epoch
             small = epoch < int(smallest_kernels * epochs)
             if not small and step and step == int(smallest_kernels * epochs) * steps_per_epoch:
-                supernet.grow_kernels()
+                supernet.grow_kernels()  # type: ignore[operator]
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
                 scheduler.step_update(step)
-                teacher = None
-                for path in draw(search_space, seed, step, paths):
+                teacher, drawn, losses = None, draw(search_space, seed, step, paths), []
+                for path in drawn:
                     path = with_smallest_kernels(path) if small else path
                     logits = model(images, path)
                     if teacher is None:
@@ -176,7 +188,9 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
                     if sampler == "sandwich" and teacher is None:
                         teacher = logits.detach().softmax(1)
                     accelerator.backward(loss / paths)
-                    sums[0] += loss.detach() / paths
+                    losses.append(loss.detach())
+                check_finite(accelerator, losses, step, drawn)
+                sums[0] += torch.stack(losses).sum() / paths
                 average_gradients(accelerator, supernet.parameters())
                 if clip_grad:
                     accelerator.clip_grad_norm_(supernet.parameters(), clip_grad)
@@ -193,7 +207,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch / accelerator.num_processes}
             row |= {"skipped": skipped} if skipped else {}
             if held_loader is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
-                for name, arch in examples(search_space).items():
+                for name, arch in examples(search_space, unified).items():
                     subnet = trained.inherit(with_smallest_kernels(arch) if small else arch)
                     row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]
             history.append(row)
@@ -217,8 +231,10 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     accelerator.end_training()
 
 
-def examples(space: SearchSpace) -> dict[str, Arch]:
-    """Architectures to follow during training: two, four and all slots, with kernels in turn."""
+def examples(space: SearchSpace, unified: bool) -> dict[str, Arch]:
+    """Architectures to follow during training: two, four and all slots, with kernels in turn; or three random ones."""
+    if not unified:
+        return {f"random_{i}": space.sample(random.Random(i)) for i in range(3)}
     kernels = [choice.label for choice in space.choices if choice.kernels]
     tokens = {name: "".join(kernels[i % len(kernels)] for i in range(slots))
               for name, slots in (("narrow", 2), ("middle", 4), ("wide", space.slots))}  # fmt: skip

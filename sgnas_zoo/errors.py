@@ -46,6 +46,10 @@ class CheckpointError(ZooError, RuntimeError):
     """A checkpoint that cannot be written, read, or continued with these settings."""
 
 
+class TrainingError(ZooError, RuntimeError):
+    """A training that cannot go on: its loss is not finite."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a name that is not registered, with near matches or all names."""
     names = sorted(set(known))

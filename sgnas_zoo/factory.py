@@ -144,6 +144,7 @@ def create_model(
     if latency and (found := find_profile(kwargs.get("profile"))):
         kwargs["profile"], space = found, space or found.space
     if model_name is None:
+        generator = None if generator is None else load(generator, "", take_access(dict(kwargs)))
         model_name, space = _family_for(pretrained, budgets, space, generator)
     elif budgets and (":" in model_name or (model_name in zoo_entries() and model_name not in families())):
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
@@ -246,7 +247,7 @@ def build_inherited(
 
 
 def _family_for(
-    pretrained: Pretrained, budgets: Mapping[str, float], space: str | None, generator: object
+    pretrained: Pretrained, budgets: Mapping[str, float], space: str | None, generator: ArchGenerator | None
 ) -> tuple[str, str | None]:
     """Name of the family, and of the space where that is decided by now, for a request without a model's name.
 
@@ -255,8 +256,9 @@ def _family_for(
     """
     if not budgets:
         raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
-    if is_place(pretrained):  # a supernet names its space
-        return SPACES[space].family if space else "sgnas", space
+    if is_place(pretrained):  # a supernet names its space; its generator is of the same one
+        own = SPACES[space] if space else generator.space if generator else SPACES["sgnas_imagenet"]
+        return own.family, space
     among = tagged_spaces(pretrained) if pretrained else None
     space = choose_space(space, None, generator, broadcast(budgets), among)
     return SPACES[space].family, space

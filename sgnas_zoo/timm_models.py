@@ -68,10 +68,10 @@ def sgnas(
 
 
 def _family(name: str) -> Callable[..., nn.Module]:
-    """The entry point of a family without supernets."""
+    """The entry point of a family of which no supernet is published: ``pretrained`` names somebody's own."""
 
     def build(
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         *,
         arch: str | None = None,
         space: str | None = None,
@@ -83,8 +83,10 @@ def _family(name: str) -> Callable[..., nn.Module]:
     ) -> nn.Module:
         from sgnas_zoo import factory
 
-        _check_pretrained(name, pretrained, kwargs)
         budgets = {"flops": flops, "params": params, "latency": latency}
+        if not isinstance(pretrained, bool):
+            return factory.build_inherited(name, pretrained, arch, space, budgets, generator, **kwargs)
+        _check_pretrained(name, pretrained, kwargs)
         return factory.build_family(name, pretrained, arch, space, "final", budgets, generator, **kwargs)
 
     build.__doc__ = (

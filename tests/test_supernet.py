@@ -19,10 +19,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.errors import ArchError, DataError, SpaceError, UnknownNameError
-from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.spaces import SPACES, Arch, Form, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, calibrate_bn, inherited_state, with_smallest_kernels
+from sgnas_zoo.supernet import (
+    SAMPLERS,
+    UnifiedSupernet,
+    calibrate_bn,
+    inherit_model,
+    inherited_state,
+    with_smallest_kernels,
+)
 from sgnas_zoo.supernet.depthwise import depthwise_conv
 
 ROOT = Path(__file__).parents[1]
@@ -544,7 +550,7 @@ def test_a_foreign_architecture_is_refused():
 
 SPACES_TO_SAMPLE = {**{name: SPACES[name] for name in SPACES}, **{name: space for name, (space, _) in CASES.items()}}
 every_space = pytest.mark.parametrize("space", SPACES_TO_SAMPLE.values(), ids=SPACES_TO_SAMPLE)
-VARY = [space for space in SPACES_TO_SAMPLE.values() if space.slots > 1]
+VARY = [space for space in SPACES_TO_SAMPLE.values() if space.slots > 1 and space.skip is not None]
 every_slotted_space = pytest.mark.parametrize("space", VARY, ids=lambda space: space.name)
 
 
@@ -564,7 +570,7 @@ def test_the_contracts_below_cover_what_is_registered():
 @every_space
 def test_paths_are_a_pure_function_of_seed_and_step(space, sampler):
     draw = SAMPLERS[sampler]
-    if space not in VARY and sampler != "uniform":
+    if space not in VARY and sampler in ("fair", "sandwich"):
         with pytest.raises(SpaceError, match=f"which {space.name} has not; take uniform"):
             draw(space, 0, 0, 4)
         return

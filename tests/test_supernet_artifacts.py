@@ -190,7 +190,7 @@ WRONG = [
     ({"format_version": 2}, "has format version 2, this sgnas_zoo reads 1; upgrade"),
     ({"format_version": None}, "has format version None"),
     ({"space": "sgnas_mikro"}, "Unknown space 'sgnas_mikro': did you mean sgnas_micro"),
-    ({"space": "greedynas", "resolution": 32}, "choices are one kernel each"),
+    ({"space": "greedynas", "resolution": 32}, "does not fit its config"),
     ({"space": ["sgnas_micro"]}, "is no text"),
     ({"space": None}, "is not valid ('space')"),
     ({"num_classes": 0}, "out of bounds"),

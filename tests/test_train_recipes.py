@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -19,7 +21,9 @@ from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import sgnas_zoo
+import sgnas_zoo.cli
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.supernet import SAMPLERS
 from sgnas_zoo.training.data import TransformedImages
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import eval_transform
@@ -220,6 +224,62 @@ def look_at(images):
     transform = eval_transform(16, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
     data = TransformedImages(load_images(images), transform)
     return [data[i] for i in range(len(data))]
+
+
+CHOICE = [
+    ("spos", "flops_bins"),
+    pytest.param("spos_channel", "uniform", marks=pytest.mark.slow),
+    pytest.param("greedynas", "uniform", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("space", "sampler"), CHOICE)
+def test_spaces_of_whole_blocks_train_generate_and_search_by_the_same_commands(images, tmp_path, space, sampler):
+    made = tmp_path / "supernet"
+    look = ("--space", space, "--sampler", sampler, "--resolution", 32, "--lr", 0.01, "--epochs", 1)
+    result = invoke("train_supernet.py", *look, *SMALL, "--dataset", images, "--output", made)
+    assert result.exit_code == 0, result.output
+    final = load_supernet(made).training["final"]
+    assert {"top1_random_0", "top1_random_1", "top1_random_2"} <= set(final)
+    generator = tmp_path / "generator"
+    more = ("--epochs", 1, "--batch-size", 4, "--workers", 0)
+    result = invoke("train_generator.py", "--supernet", made, "--dataset", images, "--output", generator, *more)
+    assert result.exit_code == 0, result.output
+
+    with pytest.warns(UserWarning, match="trained on colours at 32 px with 3 classes"):
+        model = sgnas_zoo.create_model(flops=330e6, pretrained=made, generator=generator)
+    assert model.sgnas["space"] == space
+    assert 0.99 * 330e6 <= model.sgnas["macs"] <= 330e6
+    trained, x = load_supernet(made), torch.randn(2, 3, 32, 32)
+    inherited = trained.inherit(sgnas_zoo.SPACES[space].parse(model.sgnas["arch"]))
+    assert torch.equal(model.eval()(x), inherited(x))
+    with pytest.warns(UserWarning, match="trained on colours"):
+        named = timm.create_model(space, arch=model.sgnas["arch"], pretrained=str(made))
+    assert torch.equal(named.eval()(x), inherited(x))
+
+    asked = ("--supernet", made, "--dataset", images, "--flops", "330M", "--output", tmp_path / "search")
+    run_search = ["search", "--strategy", "evolution", "--population", "4", "--generations", "1", *map(str, asked)]
+    result = CliRunner().invoke(sgnas_zoo.cli.main, run_search)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "search" / "result.json").read_text())["best"]["macs"] <= 330e6
+
+
+def test_what_a_space_of_whole_blocks_cannot_do_is_refused(images, tmp_path):
+    make = ("train_supernet.py", "--space", "spos", "--resolution", 32, *SMALL, "--dataset", images)
+    out = ("--output", tmp_path / "out")
+    assert "which spos has not; take uniform" in refusal(*make, *out, "--sampler", "fair")
+    assert "leave --smallest-kernels out" in refusal(*make, *out, "--smallest-kernels", 0.5)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(images, tmp_path):
+    make = (*TRAIN, "--dataset", images, "--output", tmp_path, "--epochs", 3, "--sampler", "uniform")
+    said = refusal(*make, "--lr", 1e30)
+    path, step = re.search(r"The loss of (\S+) at step (\d+) is not finite", said).groups()
+    space = sgnas_zoo.SPACES["sgnas_micro"]
+    assert space.parse(path) in SAMPLERS["uniform"](space, 3, int(step), 4)
+    assert said.endswith("The last checkpoint is kept; start again with a lower --lr or with --clip-grad.")
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_bad_input_is_refused_in_one_line(images, supernet, tmp_path):

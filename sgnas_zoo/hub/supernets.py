@@ -31,10 +31,9 @@ from sgnas_zoo.hub.artifacts import (
 )
 from sgnas_zoo.hub.files import sha256, write_json
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.models.inherit import inherit_model
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch
-from sgnas_zoo.supernet import UnifiedSupernet, calibrate_bn
+from sgnas_zoo.supernet import Supernet, calibrate_bn, inherit_model, make_supernet
 from sgnas_zoo.zoo import published
 
 FORMAT_VERSION = 1
@@ -62,7 +61,7 @@ class TrainedSupernet:
         source: Where it came from, if it was loaded.
     """
 
-    supernet: UnifiedSupernet
+    supernet: Supernet
     resolution: int
     classes: tuple[str, ...]
     preprocessing: Mapping[str, Any]
@@ -206,7 +205,7 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
         space = SPACES[text(config["space"])]
         space.check_resolution(resolution)
         with torch.random.fork_rng():
-            supernet = UnifiedSupernet(space, num_classes, in_chans)
+            supernet = make_supernet(space, num_classes, in_chans)
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise invalid_config(where, error) from error
     none = torch.empty(0, dtype=torch.uint8)

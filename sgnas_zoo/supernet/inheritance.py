@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArchError
+from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.spaces import Arch
+from sgnas_zoo.supernet.choice_blocks import ChoiceSupernet, narrowed
+from sgnas_zoo.supernet.kinds import Supernet
 from sgnas_zoo.supernet.layer import UnifiedLayer
 from sgnas_zoo.supernet.unified import UnifiedSupernet
 
 
-def inherited_state(supernet: UnifiedSupernet, arch: Arch) -> dict[str, Tensor]:
-    """The state dict of the timm model of ``arch`` in its search form, copied from the supernet.
+def inherit_model(supernet: Supernet, arch: Arch, **kwargs: Any) -> nn.Module:
+    """Build the search form of an architecture and give it its slice of the supernet.
 
-    Active slots are sorted by kernel, as in the timm model, whose mixed convolution takes groups in rising order.
+    In evaluation mode it computes what the supernet computes along that path. Its batch norm statistics are the
+    supernet's: call ``calibrate_bn`` before you use it.
+
+    Args:
+        supernet: The supernet.
+        arch: An architecture of its space.
+        kwargs: For timm (``drop_rate``, ...); classes and channels are the supernet's.
+
+    Raises:
+        ArchError: If the architecture is of another space.
+    """
+    state = inherited_state(supernet, arch)
+    kwargs = {"num_classes": supernet.num_classes, "in_chans": supernet.in_chans, **kwargs}
+    model = build_model(arch.space.family, arch, "search", **kwargs)
+    model._model_args = {"arch": str(arch), "space": arch.space.name, "form": "search"}  # type: ignore[assignment]
+    model.load_state_dict(state)
+    return model.train(supernet.training)
+
+
+def inherited_state(supernet: Supernet, arch: Arch) -> dict[str, Tensor]:
+    """The state dict of the timm model of ``arch`` in its search form, copied from the supernet.
 
     Raises:
         ArchError: If the architecture is of another space.
@@ -23,6 +48,31 @@ def inherited_state(supernet: UnifiedSupernet, arch: Arch) -> dict[str, Tensor]:
         raise ArchError(
             f"This architecture is of {arch.space.name}, the supernet of {supernet.space.name}; take one of its own."
         )
+    state = _choice_state(supernet, arch) if isinstance(supernet, ChoiceSupernet) else _unified_state(supernet, arch)
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _choice_state(supernet: ChoiceSupernet, arch: Arch) -> dict[str, Tensor]:
+    """Whole blocks, narrowed where a slot decides the width."""
+    state: dict[str, Tensor] = {}
+    for name in ("conv_stem", "bn1", "conv_head", "bn2", "classifier"):
+        state |= _named(name, getattr(supernet, name))
+    for number, block in enumerate(supernet.first):
+        state |= _named(f"blocks.0.{number}", block)
+    seen = [0] * len(arch.space.rows)
+    for number, (layer, picks) in enumerate(zip(arch.space.layers, arch.picks, strict=True)):
+        if picks[0] == arch.space.skip:
+            continue
+        block, width = supernet.block(number, picks[0]), supernet.width(number, picks)
+        kept = block.state_dict() if width is None else narrowed(block, width)
+        prefix = f"blocks.{layer.stage + bool(len(supernet.first))}.{seen[layer.stage]}"
+        state |= {f"{prefix}.{name}": tensor for name, tensor in kept.items()}
+        seen[layer.stage] += 1
+    return state
+
+
+def _unified_state(supernet: UnifiedSupernet, arch: Arch) -> dict[str, Tensor]:
+    """Active slots, sorted by kernel as in the timm model, whose mixed convolution takes groups in rising order."""
     state = {"conv_stem.weight": supernet.first.conv.weight}
     state |= _named("bn1", supernet.first.bn)
     first = supernet.first_mb
@@ -38,8 +88,7 @@ def inherited_state(supernet: UnifiedSupernet, arch: Arch) -> dict[str, Tensor]:
     head, norm = supernet.last_stage
     state["conv_head.weight"] = head.get_parameter("weight")
     state |= _named("bn2", norm)
-    state |= {"classifier.weight": supernet.classifier.weight, "classifier.bias": supernet.classifier.bias}
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+    return state | {"classifier.weight": supernet.classifier.weight, "classifier.bias": supernet.classifier.bias}
 
 
 def _layer_state(layer: UnifiedLayer, picks: tuple[int, ...]) -> dict[str, Tensor]:
@@ -60,5 +109,5 @@ def _layer_state(layer: UnifiedLayer, picks: tuple[int, ...]) -> dict[str, Tenso
     return state | _named("bn3", layer.sbn[len(picks) - len(active)])
 
 
-def _named(prefix: str, norm: nn.Module) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in norm.state_dict(keep_vars=True).items()}
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict(keep_vars=True).items()}

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import lru_cache
 
+from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import Arch, SearchSpace
+
+BINS, TRIES, SPANNING = 7, 500, 2000
+"""Of ``flops_bins``."""
 
 PathSampler = Callable[[SearchSpace, int, int, int], list[Arch]]
 """``sampler(space, seed, step, paths)`` gives the ``paths`` architectures of a step."""
@@ -21,6 +26,24 @@ def uniform(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
     """Draw every slot of every path uniformly (SPOS, 1904.00420)."""
     rng = _rng(seed, step)
     return [space.sample(rng) for _ in range(paths)]
+
+
+def flops_bins(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
+    """Draw one of seven bins of FLOPs, then uniform paths until one falls into it (SPOS, released sampler).
+
+    Uniform paths alone crowd in the middle. The bins are of equal width over what 2,000 uniform paths span: for the
+    space ``spos`` nearly the released ones, 10M each from 290M to 360M. After 500 tries the last path is taken.
+    """
+    rng, (table, least, width) = _rng(seed, step), _bins(space)
+    chosen = []
+    for _ in range(paths):
+        low = least + rng.randrange(BINS) * width
+        for _ in range(TRIES):
+            path = space.sample(rng)
+            if low <= table.measure(path) <= low + width:
+                break
+        chosen.append(path)
+    return chosen
 
 
 def fair(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
@@ -33,8 +56,7 @@ def fair(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
     Raises:
         SpaceError: If the space has no skip to vary the expansion with.
     """
-    if space.skip is None or space.slots == 1:
-        raise SpaceError(f"The fair sampler varies expansions slot by slot, which {space.name} has not; take uniform.")
+    _needs_expansions(space, "fair")
     rng = _rng(seed, step)
     layers = [_fair_layer(space, allowed.allowed, rng, paths) for allowed in space.layers]
     return [Arch(space, picks) for picks in zip(*layers, strict=True)]
@@ -44,7 +66,11 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
     """The widest expansions with random kernels first, then fair paths (sandwich rule: 1903.05134, section 3).
 
     The first path is what the others can be distilled from.
+
+    Raises:
+        SpaceError: If the space has no skip to vary the expansion with.
     """
+    _needs_expansions(space, "sandwich")
     rng = random.Random(f"{seed}/{step}/widest")
     widest = Arch(space, tuple(tuple(_kernel(space, slot, rng) for slot in layer.allowed) for layer in space.layers))
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
@@ -62,13 +88,28 @@ def with_smallest_kernels(path: Arch) -> Arch:
 
 
 SAMPLERS: Registry[PathSampler] = Registry("sampler")
-for _sampler in (uniform, fair, sandwich):
+for _sampler in (uniform, flops_bins, fair, sandwich):
     SAMPLERS.register(_sampler.__name__, _sampler)
 
 
 def _rng(seed: int, step: int) -> random.Random:
     """A generator of this step's own; text seeds are hashed the same on every machine."""
     return random.Random(f"{seed}/{step}")
+
+
+@lru_cache(maxsize=8)
+def _bins(space: SearchSpace) -> tuple[CostTable, float, float]:
+    """Price list, begin of the first bin, and width of each."""
+    table, rng = COSTS["macs"].table(space, native_conditions(space, form="search")), random.Random(0)
+    costs = [table.measure(space.sample(rng)) for _ in range(SPANNING)]
+    return table, min(costs), (max(costs) - min(costs)) / BINS
+
+
+def _needs_expansions(space: SearchSpace, sampler: str) -> None:
+    if space.skip is None or space.slots == 1:
+        raise SpaceError(
+            f"The {sampler} sampler varies expansions slot by slot, which {space.name} has not; take uniform."
+        )
 
 
 def _fair_layer(

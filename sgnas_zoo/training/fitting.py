@@ -20,7 +20,7 @@ from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import save_settings
-from sgnas_zoo.training.parallel import add_up
+from sgnas_zoo.training.parallel import add_up, check_finite
 from sgnas_zoo.training.runs import moving_average, seed_step, share_buffers
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def fit(
 
     Raises:
         DataError: If a stream ends before an epoch does.
+        TrainingError: If a loss is not finite.
         CheckpointError: If there is none to resume from, it is of other settings, or none can be written.
     """
     ema = moving_average(network, ema_decay, accelerator)
@@ -122,6 +123,7 @@ def fit(
                 seed_step(accelerator, run.seed, step)
                 loss = F.cross_entropy(wrapped(images), labels, label_smoothing=label_smoothing)
                 accelerator.backward(loss)
+                check_finite(accelerator, [loss], step)
                 if clip_grad:
                     accelerator.clip_grad_norm_(wrapped.parameters(), clip_grad)
                 optimizer.step()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from sgnas_zoo.errors import TrainingError
+from sgnas_zoo.spaces import Arch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -34,6 +37,28 @@ def add_up(accelerator: Accelerator, loss: Tensor | float, skipped: int) -> tupl
     """Sums of a loss and of a count over all processes."""
     sums = accelerator.reduce(torch.tensor([float(loss), skipped], device=accelerator.device), "sum").tolist()
     return sums[0], int(sums[1])
+
+
+def check_finite(accelerator: Accelerator, losses: Sequence[Tensor], step: int, paths: Sequence[Arch] = ()) -> None:
+    """Stop every process if a loss of a step is not finite on any.
+
+    Args:
+        accelerator: The processes.
+        losses: Scalars, the same number on every process.
+        step: The step.
+        paths: The architectures that they are of, one a loss, if they are of several.
+
+    Raises:
+        TrainingError: If one is not finite.
+    """
+    found = ~torch.stack([loss.detach() for loss in losses]).isfinite()
+    bad = accelerator.reduce(found.float(), "sum").tolist()
+    if any(bad):
+        of = "".join(f" of {path}" for path, count in zip(paths, bad, strict=False) if count)
+        raise TrainingError(
+            f"The loss{of} at step {step} is not finite. The last checkpoint is kept; start again with a lower --lr or "
+            "with --clip-grad."
+        )
 
 
 def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:

@@ -11,6 +11,8 @@ from timm.data.transforms import MaybeToTensor, str_to_interp_mode
 from torch import Tensor
 from torchvision import transforms  # type: ignore[import-untyped]
 
+from sgnas_zoo.errors import DataError
+
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -23,8 +25,10 @@ def train_transform(
     color_jitter: float = 0.0,
     crop: Literal["resized", "pad"] = "resized",
     interpolation: str = "bilinear",
+    auto_augment: str | None = None,
+    re_prob: float = 0.0,
 ) -> Transform:
-    """Random crop and flip.
+    """Random crop and flip, and what else is asked for.
 
     Args:
         size: Side of the network's input in pixels.
@@ -34,12 +38,23 @@ def train_transform(
         color_jitter: Strength of random brightness, contrast and saturation.
         crop: ``resized`` is ImageNet's, of random area; ``pad`` is CIFAR's: shift by up to an eighth of the side.
         interpolation: How to resize, by timm's name.
+        auto_augment: Policy as timm spells it, such as ``rand-m9-mstd0.5``; for a ``resized`` crop.
+        re_prob: Probability of random erasing, pixel by pixel; likewise.
+
+    Raises:
+        DataError: If a padded crop is to have one of the last two, or timm knows no such policy.
     """
     jitter = color_jitter or None
     if crop == "resized":
-        kind = {"scale": scale, "color_jitter": jitter, "interpolation": interpolation}
-        made: Transform = create_transform(size, is_training=True, mean=mean, std=std, **kind)
+        kind = {"scale": scale, "color_jitter": jitter, "interpolation": interpolation, "auto_augment": auto_augment}
+        erasing = {"re_prob": re_prob, "re_mode": "pixel"}
+        try:
+            made: Transform = create_transform(size, is_training=True, mean=mean, std=std, **kind, **erasing)
+        except (AssertionError, ValueError, KeyError) as error:
+            raise DataError(f"timm knows no policy {auto_augment!r}; try --aa rand-m9-mstd0.5.") from error
         return made
+    if auto_augment or re_prob:
+        raise DataError("--aa and --reprob go with a resized crop; leave them out, or take --crop resized.")
     steps = [
         transforms.Resize(size, str_to_interp_mode(interpolation)),  # returns images of that size as they are
         transforms.RandomCrop(size, padding=size // 8),
