@@ -151,6 +151,20 @@ def test_saving_leaves_the_model_as_it_was(tmp_path):
     assert all(torch.equal(v, before[1][k]) for k, v in model.state_dict().items())
 
 
+def test_class_names_stand_where_timm_and_transformers_look(tmp_path):
+    """At the root; names of other classes than the model's are left out."""
+    save_model(sgnas_zoo.create_model(flops=4e6, pretrained=True), tmp_path / "ten")
+    config = json.loads((tmp_path / "ten" / "config.json").read_text())
+    assert config["label_names"][:2] == ["airplane", "automobile"]
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'ten'}", pretrained=True)
+    assert loaded.pretrained_cfg["label_names"] == config["label_names"]
+    loaded.reset_classifier(3)
+    save_model(loaded, tmp_path / "three")
+    config = json.loads((tmp_path / "three" / "config.json").read_text())
+    assert "label_names" not in config
+    assert "label_names" not in config["pretrained_cfg"]
+
+
 def test_nothing_is_overwritten_without_force(saved, tmp_path):
     model, _ = saved
     (tmp_path / "net").mkdir()

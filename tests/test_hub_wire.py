@@ -317,16 +317,14 @@ def test_somebodys_own_supernet_is_read_at_one_commit(hub, made, tmp_path, name)
 
 
 def test_a_pushed_model_loads_everywhere(hub, tmp_path, name):
-    made = cli(
-        hub, tmp_path, "generate", "--flops", "250M", "--num-classes", "3", "--push-to-hub", name, token=hub.token
-    )
+    made = cli(hub, tmp_path, "generate", "--flops", "4M", "--pretrained", "--push-to-hub", name, token=hub.token)
     assert made.returncode == 0, made.stderr
     code = f"""
     import timm, torch, sgnas_zoo
     from transformers import AutoModelForImageClassification, AutoImageProcessor, pipeline
     from PIL import Image
     torch.manual_seed(0)
-    image = torch.rand(1, 3, 224, 224)
+    image = torch.rand(1, 3, 32, 32)
     first = timm.create_model("hf-hub:{name}", pretrained=True).eval()
     other = timm.create_model("hf-hub:{name}", pretrained=True, num_classes=37)
     assert other.num_classes == 37 and torch.equal(other.conv_stem.weight, first.conv_stem.weight)
@@ -335,10 +333,12 @@ def test_a_pushed_model_loads_everywhere(hub, tmp_path, name):
     with torch.no_grad():
         expected = first(image)
         assert torch.equal(mine(image), expected)
-        assert torch.equal(theirs(image).logits, expected)
+        torch.testing.assert_close(theirs(image).logits, expected)  # weights may lie in memory otherwise
     assert mine.sgnas["loaded_from"]["revision"] == "{{commit}}"
-    answers = pipeline("image-classification", "{name}")(Image.new("RGB", (224, 224)))
-    assert len(answers) == 3
+    labels = first.pretrained_cfg["label_names"]
+    assert labels[:2] == ["airplane", "automobile"] and list(theirs.config.id2label.values()) == labels
+    answers = pipeline("image-classification", "{name}")(Image.new("RGB", (32, 32)))
+    assert {{answer["label"] for answer in answers}} < set(labels)
     print("LOADED")
     """
     code = code.strip().replace("{commit}", hub.commits(name)[0].oid)

@@ -203,7 +203,7 @@ def test_finetune_takes_a_saved_model_to_other_classes(data, model, tmp_path):
                  launcher=ACCELERATE))  # fmt: skip
     config = read(tmp_path / "tuned" / "config.json")
     assert (config["num_classes"], config["model_args"]["arch"]) == (2, ARCH)
-    assert config["pretrained_cfg"]["label_names"] == ["warm", "cold"]
+    assert config["label_names"] == ["warm", "cold"]
     assert config["sgnas"]["weights"] == "fine-tuned"
     assert config["sgnas"]["started_from"]["weights"] == "retrained"
     assert "fine-tuned" in (tmp_path / "tuned" / "README.md").read_text()

@@ -47,6 +47,9 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
             save_for_hf(model, str(staging), model_config={"sgnas": record}, safe_serialization=True)
             config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
             config["model_args"].pop("num_classes", None)
+            labels = config["pretrained_cfg"].pop("label_names", None)
+            if labels and len(labels) == config["num_classes"]:  # where timm and transformers look for them
+                config["label_names"] = labels
             write_json(staging / CONFIG, config)
             write_card(staging, name=Path(folder).absolute().name)
     finally:
