@@ -101,7 +101,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
         "retrained": [{**record, "inherited_top1": pair[0]} for record, pair in zip(retrained, pairs, strict=True)],
         "kendall_tau": float(kendalltau(*zip(*pairs, strict=True)).statistic) if len(pairs) > 1 else None,
         "dataset": dict(images.record),
-        "settings": {**resolved(ctx), "output": None},
+        "settings": {**resolved(ctx), "output": None, "trained": [folder.name for folder in trained]},
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
     write_whole(output / "evaluation.json", evidence)

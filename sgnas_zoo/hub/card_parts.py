@@ -157,6 +157,8 @@ def evidence(evaluation: Fields) -> Facts:
         random = f"{sum(others) / len(others):.2f}" if others else "-"
         rows.append([*row(part, "requested", "achieved"), f"{part.number('top1', most=100) or 0:.2f}", random])
     lead, tau = evaluation.number("lead_over_random", -100, 100), evaluation.number("kendall_tau", -1, 1)
+    trained = evaluation.parts("retrained")
+    epochs = {count for part in trained if (count := part.number("epochs")) is not None}
     split, limit = on.text("split"), on.number("limit")
     words = [f"split {code(split)}" if split else "", f"a draw of {limit:,.0f}" if limit else ""]
     return {
@@ -164,7 +166,8 @@ def evidence(evaluation: Fields) -> Facts:
         "over": f"{evaluation.number('over_budget') or 0:.0f} of {len(rows)}",
         "lead": f"{lead:+.2f}" if lead is not None else None,
         "tau": f"{tau:.3f}" if tau is not None else None,
-        "pairs": len(evaluation.parts("retrained")),
+        "pairs": len(trained),
+        "epochs": f" ({epochs.pop():.0f} epochs each)" if len(epochs) == 1 else "",
         "measured_on": ", ".join([code(on.text("source") or "-"), *(word for word in words if word)]),
     }
 
