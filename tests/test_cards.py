@@ -227,7 +227,8 @@ def test_the_card_of_a_supernet():
     assert data["datasets"] == ["uoft-cs/cifar10"]
     for fact in (
         'pretrained="me/supernet"', "| sampler | `fair` |", "10% of it held out (seed 0)",
-        "| 4 | 3.900 | 97.50% | 70.50 | 61.00 |", "0 of 1", "+9.50 points", "2 networks trained from scratch (3 epochs each): 0.750",
+        "| 4 | 3.900 | 97.50% | 70.50 | 61.00 |", "0 of 1", "+9.50 points",
+        "2 networks trained from scratch (3 epochs each): 0.750",
         "`narrow` | 71.25", "Recipe `train_supernet`", "3.17 hours on 2 processes", "a draw of 2,000",
     ):  # fmt: skip
         assert fact in body, fact
