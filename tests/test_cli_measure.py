@@ -185,7 +185,9 @@ def test_a_table_measured_elsewhere_becomes_a_profile():
 
 
 def test_interrupted_profiling_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "sgnas_zoo.cli", "profile", "--space", "sgnas_micro", "--output", "mine.json"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # shells may start us deaf to it
+    code = f"{heed}from sgnas_zoo.cli import main; main()"
+    command = [sys.executable, "-c", code, "profile", "--space", "sgnas_micro", "--output", "mine.json"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
     seen, deadline = b"", time.monotonic() + 120
     while b"timing" not in seen and time.monotonic() < deadline:

@@ -426,8 +426,9 @@ def test_interruption_leaves_nothing(place, small, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path):
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # shells may start us deaf to it
     code = "import sys, timm; from sgnas_zoo.export import export; export(timm.create_model('sgnas_a'), sys.argv[1])"
-    child = subprocess.Popen([sys.executable, "-c", code, tmp_path / "net"], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", heed + code, tmp_path / "net"], stderr=subprocess.PIPE, text=True)
     while not any(tmp_path.iterdir()):
         assert child.poll() is None
         time.sleep(0.05)
