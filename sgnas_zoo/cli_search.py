@@ -47,7 +47,8 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     from sgnas_zoo.training.searching import check_objectives
 
     STRATEGIES[strategy]
-    check_objectives(objectives.split(","))
+    aims = objectives.split(",")
+    check_objectives(aims)
     trained = load_supernet(supernet)
     own = trained.supernet.space
     if space not in (None, own.name):
@@ -57,7 +58,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     }
     _open(output, settings, resume)
     with told():
-        asked = _search(trained, strategy, objectives.split(","), **options)
+        asked = _search(trained, strategy, aims, **options)
     accelerator = make_accelerator()
     held = held_out_images(trained, dataset, images)
     trained.supernet.to(accelerator.device)

@@ -20,7 +20,7 @@ from sgnas_zoo.profiles import ProfileLike, find_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.selection import Pick, choose_space, given, load, pick
-from sgnas_zoo.spaces import SPACES, FormName
+from sgnas_zoo.spaces import SPACES, FormName, families
 from sgnas_zoo.weights import Pretrained, find_supernet, is_place, tagged_spaces, take_access
 from sgnas_zoo.zoo import zoo_entries
 
@@ -267,11 +267,6 @@ def _family_for(
 def list_models() -> list[str]:
     """Names that ``create_model`` builds: families that take a budget, then published networks."""
     return [*dict.fromkeys([*families(), *zoo_entries()])]
-
-
-def families() -> list[str]:
-    """Names of the families: networks of their spaces, made for a budget or by architecture string."""
-    return [*dict.fromkeys(SPACES[name].family for name in SPACES)]
 
 
 def _check_name(name: str, pretrained: Pretrained) -> None:

@@ -508,6 +508,7 @@ def recipe(tmp_path):
     configs = tmp_path / "configs"
     configs.mkdir()
     (configs / "small.yaml").write_text("toy: {lr: 1e-2, epochs: 7, sizes: [3, 4]}\nother: [1]\n")
+    (configs / "greedynas.yaml").write_text("toy: {epochs: 9}\n")
 
     @click.command("toy", cls=RecipeCommand, configs=configs)
     @click.option("--space", default="large")
@@ -548,6 +549,10 @@ def test_command_line_beats_config_beats_space_beats_default(recipe):
     assert recipe(config=config) == expected
     assert recipe("--epochs", "9", "--no-ema", config=config) == {**expected, "epochs": 9, "ema": False}
     assert list(recipe("--lr", "1", "--output", "o")) == list(plain)
+
+
+def test_a_space_without_settings_of_its_own_takes_those_of_its_family(recipe):
+    assert [recipe("--output", "o", "--space", name)["epochs"] for name in ("greedynas_se", "spos")] == [9, 5]
 
 
 def test_all_mistakes_at_once(recipe):

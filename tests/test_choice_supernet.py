@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from scrambled import scramble
 from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS, native_conditions
@@ -39,17 +40,9 @@ every_space = pytest.mark.parametrize("space", [*SMALL_SPACES, *CHOICE_SPACES], 
 small_space = pytest.mark.parametrize("space", SMALL_SPACES, ids=lambda space: space.name)
 
 
-def scrambled(space, seed=0):
+def scrambled(space):
     """A supernet of which nothing is neutral, in double precision."""
-    net, drawn = make_supernet(space, 5), torch.Generator().manual_seed(seed)
-    for name, tensor in net.state_dict().items():
-        if tensor.ndim > 1:
-            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=drawn)
-        elif name.endswith(("running_var", "weight")):
-            tensor.uniform_(0.5, 1.5, generator=drawn)
-        elif tensor.is_floating_point():
-            tensor.normal_(0, 0.3, generator=drawn)
-    return net.double()
+    return scramble(make_supernet(space, 5)).double()
 
 
 def images(count=4, side=32, seed=0):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
+from scrambled import scramble
 from timm.data import create_transform
 from torch.nn import functional as F
 
@@ -33,16 +34,7 @@ IMAGES = 150  # more than one calibration batch
 
 def supernet():
     """Weights by their fan-in and norms that are not neutral; in training mode, as at the end of a training."""
-    drawn = torch.Generator().manual_seed(0)
-    net = UnifiedSupernet(MICRO, num_classes=3)
-    for name, tensor in net.state_dict().items():
-        if tensor.ndim > 1:
-            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=drawn)
-        elif name.endswith(("running_var", "weight")):
-            tensor.uniform_(0.5, 1.5, generator=drawn)
-        elif tensor.is_floating_point():
-            tensor.normal_(0, 0.3, generator=drawn)
-    return net
+    return scramble(UnifiedSupernet(MICRO, num_classes=3))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces import families
 from sgnas_zoo.zoo import zoo_entries
 
 MAX_CLASSES, MAX_NUMBER, MAX_SIDE, MAX_CHANS, MAX_TEXT = 100_000, 100_000, 4096, 1024, 10_000
@@ -122,8 +122,7 @@ def _read(artifact: Artifact) -> _Stated:
 
 def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
     """What the entry point is called with; ValueError for what it must not be."""
-    families = {SPACES[name].family for name in SPACES}
-    ours = architecture in families or architecture in zoo_entries()
+    ours = architecture in families() or architecture in zoo_entries()
     for key, value in stated.items():
         if ours and key not in ARGUMENTS:
             raise ValueError(f"model_args may not hold {key[:40]!r}")

@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.search.decode import ROUNDING, Bound, decode
+from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 Score = Callable[[Sequence[Arch]], Sequence[float]]
@@ -92,11 +94,7 @@ class Problem:
         Raises:
             BudgetError: If none keeps the bounds.
         """
-        masked = np.full(scores.shape, -np.inf)
-        for number, layer in enumerate(self.space.layers):
-            for slot, allowed in enumerate(layer.allowed):
-                masked[number, slot, list(allowed)] = scores[number, slot, list(allowed)]
-        return decode(masked[None], self.bounds)[0].arch
+        return decode(log_probs(self.space, torch.from_numpy(scores)[None]).numpy(), self.bounds)[0].arch
 
 
 def _limit(bound: Bound) -> float:

@@ -26,6 +26,11 @@ for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE
     SPACES.register(_space.name, _space)
 
 
+def families() -> list[str]:
+    """Names of the families: networks of their spaces, made for a budget or by architecture string."""
+    return [*dict.fromkeys(SPACES[name].family for name in SPACES)]
+
+
 def arch_from_json(text: str) -> Arch:
     """Read an architecture that ``Arch.to_json`` wrote.
 
@@ -45,5 +50,5 @@ def arch_from_json(text: str) -> Arch:
 
 __all__ = [
     "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Row", "SearchSpace", "Shuffle",
-    "ShuffleSpace", "Variant", "arch_from_json",
+    "ShuffleSpace", "Variant", "arch_from_json", "families",
 ]  # fmt: skip

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgnas_zoo.errors import ArchError, SpaceError
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.shufflenet import ShuffleBlock
 from sgnas_zoo.spaces import Arch, SearchSpace, Shuffle, ShuffleSpace
-
-UNIFIED = "Train a unified one, whose slots are expansions."
-DROPPED = 0.01
-"""Choices at most this probable are left out of the relaxed pass, as in the unified supernet."""
+from sgnas_zoo.supernet.layer import DROPPED, add_up
+from sgnas_zoo.supernet.paths import check_path
 
 
 class ChoiceSupernet(nn.Module):
@@ -43,7 +41,10 @@ class ChoiceSupernet(nn.Module):
         self.space, self.in_chans = space, in_chans
         self.num_classes = space.num_classes if num_classes is None else num_classes
         if space.slots > 1 and not isinstance(space, ShuffleSpace):
-            raise SpaceError(f"A choice supernet of {space.name} is not possible: a layer has several slots. {UNIFIED}")
+            raise SpaceError(
+                f"A choice supernet of {space.name} is not possible: a layer has several slots. Train a unified one, "
+                "whose slots are expansions."
+            )
         kinds = [i for i, choice in enumerate(space.choices) if choice.kernels]
         networks: list[Any] = [self._uniform(kind, 0 if i else self.num_classes) for i, kind in enumerate(kinds)]
         blocks = [[block for stage in network.blocks for block in stage] for network in networks]
@@ -72,25 +73,16 @@ class ChoiceSupernet(nn.Module):
         Raises:
             ArchError: If the path is of another space.
         """
-        self.check(path)
+        check_path(self.space, path)
         x = self.first(self.bn1(self.conv_stem(x.contiguous(memory_format=torch.channels_last))))
-        for number, choice in enumerate(path.picks if isinstance(path, Arch) else path):
-            x = self._layer(number, x, choice) if isinstance(choice, tuple) else self._relaxed(number, x, choice)
+        if isinstance(path, Arch):
+            for number, picks in enumerate(path.picks):
+                x = self._run(number, picks[0], x, self.width(number, picks))
+        else:
+            for number, probs in enumerate(path):
+                x = self._relaxed(number, x, probs)
         logits: Tensor = self.classifier(self.global_pool(self.bn2(self.conv_head(x))))
         return logits
-
-    def check(self, path: Arch | Tensor) -> None:
-        """Refuse a path of another space.
-
-        Raises:
-            ArchError: If it is one.
-        """
-        if isinstance(path, Arch) and path.space != self.space:
-            raise ArchError(f"This path is of {path.space.name}, the supernet of {self.space.name}; sample its own.")
-        if isinstance(path, Tensor) and path.shape != self.space.shape:
-            raise ArchError(
-                f"Probabilities of {self.space.name} have the shape {self.space.shape}, not {tuple(path.shape)}."
-            )
 
     def block(self, number: int, choice: int) -> Any:
         """The block of a choice in a layer."""
@@ -111,65 +103,55 @@ class ChoiceSupernet(nn.Module):
         arch = space.arch([[kind, widest][: space.slots] for _ in space.layers])
         return build_model(space.family, arch, "search", num_classes=num_classes, in_chans=self.in_chans)
 
-    def _layer(self, number: int, x: Tensor, picks: tuple[int, ...]) -> Tensor:
-        """One block: map (N, in_chs, H, W) to (N, out_chs, H / stride, W / stride)."""
-        if picks[0] == self.space.skip:
-            return x
-        block, width = self.block(number, picks[0]), self.width(number, picks)
-        out: Tensor = block(x) if width is None else _narrow(block, x, width)
-        return out
-
     def _relaxed(self, number: int, x: Tensor, probs: Tensor) -> Tensor:
-        """All blocks of a layer, weighted with ``probs`` (slots, choices); shapes as in ``_layer``."""
-        total, mask = None, None
+        """All blocks of a layer, weighted with ``probs`` (slots, choices); shapes as in ``_run``."""
+        width, mask = None, None
         if self.space.slots > 1:
             scales = self.space.layers[number].allowed[1]
             widths = torch.tensor([self.width(number, (0, scale)) for scale in scales], device=x.device)
-            inside = torch.arange(int(widths.max()), device=x.device) < widths[:, None]
+            width = int(widths.max())
+            inside = torch.arange(width, device=x.device) < widths[:, None]
             mask = probs[1, list(scales)] @ inside.to(probs.dtype)
-        for choice in self.space.layers[number].allowed[0]:
-            if probs[0, choice].detach() > DROPPED:
-                part = x if choice == self.space.skip else self._weighted(number, choice, x, mask)
-                part = part * probs[0, choice]
-                total = part if total is None else total + part
-        assert total is not None
-        return total
+        allowed = self.space.layers[number].allowed[0]
+        active = [choice for choice in allowed if probs[0, choice].detach() > DROPPED]
+        return add_up([self._run(number, choice, x, width, mask) * probs[0, choice] for choice in active])
 
-    def _weighted(self, number: int, choice: int, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _run(self, number: int, choice: int, x: Tensor, width: int | None, mask: Tensor | None = None) -> Tensor:
+        """One block: map (N, in_chs, H, W) to (N, out_chs, H / stride, W / stride)."""
+        if choice == self.space.skip:
+            return x
         block = self.block(number, choice)
-        out: Tensor = block(x) if mask is None else _narrow(block, x, len(mask), mask)
+        out: Tensor = block(x) if width is None else _narrow(block, x, width, mask)
         return out
 
 
 def narrowed(block: ShuffleBlock, width: int) -> dict[str, Tensor]:
     """The state dict of a shuffle block that is narrower inside: the first channels of this one."""
     state = {f"branch_proj.{name}": tensor for name, tensor in block.branch_proj.state_dict().items()}
-    for name, (module, chs_in, chs_out) in _widths(block, width).items():
-        for key, tensor in module.state_dict().items():
+    for name, step in _steps(block, width).items():
+        for key, tensor in step.module.state_dict().items():
             if tensor.ndim == 4:
-                tensor = tensor[:chs_out, : 1 if module.groups > 1 else chs_in]
-            state[f"branch_main.{name}.{key}"] = tensor[:chs_out] if tensor.ndim == 1 else tensor
+                tensor = tensor[: step.chs_out, : 1 if step.module.groups > 1 else step.chs_in]
+            state[f"branch_main.{name}.{key}"] = tensor[: step.chs_out] if tensor.ndim == 1 else tensor
     return state
 
 
 def _narrow(block: ShuffleBlock, x: Tensor, width: int, mask: Tensor | None = None) -> Tensor:
     """A shuffle block of which only the first ``width`` channels inside work, each weighted with ``mask`` if given."""
     kept, worked = (x[:, ::2], x[:, 1::2]) if block.splits else (block.branch_proj(x), x)
-    steps = _widths(block, width)
+    steps = _steps(block, width)
     for name, module in block.branch_main.named_children():
-        if name not in steps:
+        step = steps.get(name)
+        if step is None:
             worked = module(worked)
-            continue
-        own, chs_in, chs_out = steps[name]
-        inside = mask is not None and chs_out == width and int(name) < len(block.branch_main) - 3
-        if isinstance(own, nn.Conv2d):
-            depthwise = own.groups > 1
-            weight = own.weight[:chs_out] if depthwise else own.weight[:chs_out, :chs_in]
-            groups = chs_out if depthwise else 1
-            worked = F.conv2d(worked, weight, None, own.stride, own.padding, own.dilation, groups)
+        elif isinstance(module, nn.Conv2d):
+            depthwise = module.groups > 1
+            weight = module.weight[: step.chs_out, : 1 if depthwise else step.chs_in]
+            groups = step.chs_out if depthwise else 1
+            worked = F.conv2d(worked, weight, None, module.stride, module.padding, module.dilation, groups)
         else:
-            worked = _norm(own, worked, chs_out)
-            worked = worked * mask[:, None, None] if inside and mask is not None else worked
+            worked = _norm(module, worked, step.chs_out)
+            worked = worked * mask[:, None, None] if mask is not None and step.inside else worked
     return torch.cat([kept, block.drop_path(worked)], 1)
 
 
@@ -181,17 +163,27 @@ def _norm(norm: Any, x: Tensor, chs: int) -> Tensor:
     )  # fmt: skip
 
 
-def _widths(block: ShuffleBlock, width: int) -> dict[str, tuple[Any, int, int]]:
-    """Convolutions and norms of the main branch by name, each with its input and output channels at a width."""
+class _Step(NamedTuple):
+    """A convolution or norm of the main branch at a width: its channels, and whether the output is inside."""
+
+    module: Any
+    chs_in: int
+    chs_out: int
+    inside: bool
+
+
+def _steps(block: ShuffleBlock, width: int) -> dict[str, _Step]:
+    """Convolutions and norms of the main branch by name."""
     convs = [m for m in block.branch_main if isinstance(m, nn.Conv2d)]
-    found: dict[str, tuple[Any, int, int]] = {}
-    chs = convs[0].in_channels
+    found: dict[str, _Step] = {}
+    chs, inside = convs[0].in_channels, False
     for name, module in block.branch_main.named_children():
         if isinstance(module, nn.Conv2d):
             before = chs
             if module.groups == 1:
-                chs = module.out_channels if module is convs[-1] else width
-            found[name] = (module, before, chs)
+                inside = module is not convs[-1]
+                chs = width if inside else module.out_channels
+            found[name] = _Step(module, before, chs, inside)
         elif isinstance(module, nn.BatchNorm2d):
-            found[name] = (module, chs, chs)
+            found[name] = _Step(module, chs, chs, inside)
     return found

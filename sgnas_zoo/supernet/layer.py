@@ -175,7 +175,7 @@ class UnifiedLayer(nn.Module):
 
     def _close(self, x: Tensor, parts: Sequence[Tensor], skipped: int) -> Tensor:
         """Add up the projected parts, normalise for the number of skips, add the input."""
-        out: Tensor = self.sbn[skipped](_total(parts))
+        out: Tensor = self.sbn[skipped](add_up(parts))
         return out + x if self.residual else out
 
 
@@ -205,7 +205,8 @@ class _Affine(NamedTuple):
         return convolve(x, kernels * scale[:, None, None, None], bias=self.bias - self.mean * scale)
 
 
-def _total(parts: Sequence[Tensor]) -> Tensor:
+def add_up(parts: Sequence[Tensor]) -> Tensor:
+    """Sum of maps of one shape."""
     out = parts[0]
     for part in parts[1:]:
         out = out + part

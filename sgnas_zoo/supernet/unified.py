@@ -6,9 +6,10 @@ import torch
 from timm.layers import create_act_layer
 from torch import Tensor, nn
 
-from sgnas_zoo.errors import ArchError, SpaceError
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.supernet.layer import ConvNorm, UnifiedLayer, convolution
+from sgnas_zoo.supernet.paths import check_path
 
 
 class UnifiedSupernet(nn.Module):
@@ -66,19 +67,12 @@ class UnifiedSupernet(nn.Module):
         Raises:
             ArchError: If the path is of another space.
         """
+        check_path(self.space, path)
         x = self.before(x)
         if isinstance(path, Arch):
-            if path.space != self.space:
-                raise ArchError(
-                    f"This path is of {path.space.name}, the supernet of {self.space.name}; sample its own."
-                )
             for layer, picks in zip(self.layers(), path.picks, strict=True):
                 x = layer(x, picks)
         else:
-            if path.shape != self.space.shape:
-                raise ArchError(
-                    f"Probabilities of {self.space.name} have the shape {self.space.shape}, not {tuple(path.shape)}."
-                )
             for layer, probs in zip(self.layers(), path, strict=True):
                 x = layer.relaxed(x, probs)
         return self.after(x)

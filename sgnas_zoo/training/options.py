@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from sgnas_zoo.cli_options import one_line
 from sgnas_zoo.errors import CheckpointError
+from sgnas_zoo.spaces import SPACES
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
 """Options that say where something lies: a record names what was there instead."""
@@ -75,15 +76,23 @@ class RecipeCommand(click.Command):
             chosen = _section(Path(given["config"]), self.section, True, mistakes)
         space = self.space(given, chosen)
         built_in: dict[str, Any] = {}
-        if self.configs and isinstance(space, str) and (file := self.configs / f"{Path(space).name}.yaml").is_file():
+        file = self._built_in(space)
+        if file:
             built_in = _section(file, self.section, False, mistakes)
             ctx.default_map = self._accepted(built_in, file, mistakes)
-        origins = dict.fromkeys(built_in, Path(f"{space}.yaml"))
+        origins = {name: Path(file.name) for name in built_in} if file else {}
         if chosen:
             config = Path(given["config"])
             ctx.default_map = {**(ctx.default_map or {}), **self._accepted(chosen, config, mistakes)}
             origins |= dict.fromkeys(chosen, config)
         return origins
+
+    def _built_in(self, space: Any) -> Path | None:
+        """The YAML of a space, or that of its family."""
+        if not self.configs or not isinstance(space, str):
+            return None
+        names = [Path(space).name, *([SPACES[space].family] if space in SPACES else [])]
+        return next((file for name in names if (file := self.configs / f"{name}.yaml").is_file()), None)
 
     def _accepted(self, section: Mapping[str, Any], file: Path, mistakes: list[str]) -> dict[str, Any]:
         """The known names, values spelt as on the command line, so that 60.5 is no whole number here either."""
