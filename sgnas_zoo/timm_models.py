@@ -15,13 +15,11 @@ from timm.models import PretrainedCfg, generate_default_cfgs, register_model, re
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.spaces import SPACES, FormName
-from sgnas_zoo.zoo import ZooEntry, default_entry, zoo_entries
+from sgnas_zoo.spaces import SPACES, FormName, families
+from sgnas_zoo.zoo import ZooEntry, default_entry, supernet_entries, zoo_entries
 
 if TYPE_CHECKING:
     from sgnas_zoo.search.generator import ArchGenerator
-
-FAMILIES = tuple(dict.fromkeys(SPACES[name].family for name in SPACES))
 
 
 def _cfg(**changes: Any) -> Any:
@@ -33,7 +31,7 @@ def _cfg(**changes: Any) -> Any:
 
 
 default_cfgs = generate_default_cfgs(
-    {f"{family}.untrained": _cfg() for family in FAMILIES if family not in zoo_entries()}
+    {f"{family}.untrained": _cfg() for family in families() if family not in zoo_entries()}
     | {
         f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}")
         for name in zoo_entries()
@@ -41,40 +39,15 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model
-def sgnas(
-    pretrained: bool | str | Path = False,
-    *,
-    arch: str | None = None,
-    space: str | None = None,
-    form: FormName = "final",
-    flops: float | None = None,
-    params: float | None = None,
-    latency: str | None = None,
-    generator: ArchGenerator | str | Path | None = None,
-    **kwargs: Any,
-) -> nn.Module:
-    """An SGNAS network: by architecture string, or made for a budget; SGNAS-A where neither is given.
-
-    ``pretrained=True`` inherits the default weights of its space, or loads those that ``pretrained_cfg`` names; a tag,
-    a folder or a Hub repo names the supernet to inherit from.
-    """
-    from sgnas_zoo import factory
-
-    budgets = {"flops": flops, "params": params, "latency": latency}
-    if pretrained and not (pretrained is True and _names_weights("sgnas", kwargs)):
-        return factory.build_inherited("sgnas", pretrained, arch, space, budgets, generator, **kwargs)
-    return factory.build_family("sgnas", bool(pretrained), arch, space, form, budgets, generator, **kwargs)
-
-
 def _family(name: str) -> Callable[..., nn.Module]:
-    """The entry point of a family of which no supernet is published: ``pretrained`` names somebody's own."""
+    """The entry point of a family."""
 
     def build(
         pretrained: bool | str | Path = False,
         *,
         arch: str | None = None,
         space: str | None = None,
+        form: FormName = "final",
         flops: float | None = None,
         params: float | None = None,
         latency: str | None = None,
@@ -84,14 +57,16 @@ def _family(name: str) -> Callable[..., nn.Module]:
         from sgnas_zoo import factory
 
         budgets = {"flops": flops, "params": params, "latency": latency}
-        if not isinstance(pretrained, bool):
+        published = any(SPACES[entry.space].family == name for entry in supernet_entries())
+        if pretrained and (pretrained is not True or (published and not _names_weights(name, kwargs))):
             return factory.build_inherited(name, pretrained, arch, space, budgets, generator, **kwargs)
-        _check_pretrained(name, pretrained, kwargs)
-        return factory.build_family(name, pretrained, arch, space, "final", budgets, generator, **kwargs)
+        _check_pretrained(name, bool(pretrained), kwargs)
+        return factory.build_family(name, bool(pretrained), arch, space, form, budgets, generator, **kwargs)
 
     build.__doc__ = (
-        f"A network of the family {name}: by architecture string, or made for a budget; "
-        f"{default_entry(name).name} where neither is given."
+        f"A network of the family {name}: by architecture string, or made for a budget; {default_entry(name).name} "
+        "where neither is given.\n\n``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits "
+        "the default weights of its space; a tag, a folder or a Hub repo names the supernet to inherit from."
     )
     return _named(build, name)
 
@@ -129,6 +104,6 @@ def _names_weights(name: str, kwargs: dict[str, Any]) -> bool:
     return bool(cfg.has_weights or cfg.state_dict)
 
 
-for _name in dict.fromkeys([*FAMILIES, *zoo_entries()]):
+for _name in dict.fromkeys([*families(), *zoo_entries()]):
     if _name not in globals():
-        globals()[_name] = register_model(_family(_name) if _name in FAMILIES else _entry_point(zoo_entries()[_name]))
+        globals()[_name] = register_model(_family(_name) if _name in families() else _entry_point(zoo_entries()[_name]))

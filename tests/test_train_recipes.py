@@ -256,6 +256,9 @@ def test_spaces_of_whole_blocks_train_generate_and_search_by_the_same_commands(i
     with pytest.warns(UserWarning, match="trained on colours"):
         named = timm.create_model(space, arch=model.sgnas["arch"], pretrained=str(made))
     assert torch.equal(named.eval()(x), inherited(x))
+    sgnas_zoo.save_model(inherited, tmp_path / "model")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
+    assert torch.equal(loaded.eval()(x), inherited(x))
 
     asked = ("--supernet", made, "--dataset", images, "--flops", "330M", "--output", tmp_path / "search")
     run_search = ["search", "--strategy", "evolution", "--population", "4", "--generations", "1", *map(str, asked)]
