@@ -31,7 +31,7 @@ from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 ROOT = Path(__file__).parents[1]
 STEPS = 12
 TOY = '''
-import hashlib, json, os, resource, signal, sys
+import hashlib, json, os, resource, signal, sys, time
 from pathlib import Path
 import torch
 import torch._dynamo  # what the first optimizer would import
@@ -98,6 +98,7 @@ def train(job):
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == job.get("terminate") and here:
                 os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.5)  # it may arrive through another thread, in its own time
             if step == job.get("fill_disk") and here:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], resource.RLIM_INFINITY))
             if checkpoints.due():
