@@ -2,9 +2,10 @@
 
     accelerate launch recipes/train_supernet.py --space sgnas_micro --dataset DATA --output runs/supernet
 
-What: SGNAS (2103.07289), SPOS (1904.00420): each step draws paths from a sampler that is a pure function of (seed,
-    step), adds up their gradients on one batch, and makes one update. A share of the training images is held out for
-    the search. A loss that is not finite ends the run before it reaches the weights.
+What: SGNAS (2103.07289), SPOS (1904.00420), GreedyNAS (2003.11236): each step draws paths from a sampler, adds up their
+    gradients on one batch, and makes one update. A sampler is a pure function of (seed, step); the greedy one also of
+    the losses of paths on surrogate images, and leaves a candidate pool for the search. A share of the training images
+    is held out for the search. A loss that is not finite ends the run before it reaches the weights.
 DATA: a Hub id, a folder of parquet files, or a folder of one folder per class.
 Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expected result; `--config` and the command
     line override them.
@@ -29,12 +30,22 @@ from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from sgnas_zoo.cli_options import Count
+from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import DataError, SpaceError
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import among_others
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.search.decode import check_range
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet, make_supernet, with_smallest_kernels
+from sgnas_zoo.supernet import (
+    SAMPLERS,
+    GreedySampler,
+    Sampling,
+    UnifiedSupernet,
+    make_supernet,
+    with_smallest_kernels,
+)
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
@@ -43,6 +54,7 @@ from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients, check_finite
 from sgnas_zoo.training.runs import check_output, make_accelerator, plain_loader, training_loader
 from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.surrogate import surrogate_losses
 from sgnas_zoo.training.transforms import eval_transform, train_transform
 
 CALIBRATION_IMAGES = 512
@@ -64,6 +76,11 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Of one process.")
 @click.option("--sampler", default="fair", show_default=True, help="Path sampler; sandwich distils from its widest.")
 @click.option("--paths", type=click.IntRange(min=1), default=4, show_default=True, help="Paths per step.")
+@click.option("--surrogate-images", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="Held-out images that the greedy sampler ranks paths on.")  # fmt: skip
+@click.option("--flops", type=Count(), help="Most FLOPs (MACs) of a path of the greedy sampler, such as 330M.")
+@click.option("--early-stop", type=click.FloatRange(0, 1), default=0, show_default=True,
+              help="End when an epoch renews at most this share of the greedy sampler's pool; 0: never.")  # fmt: skip
 @click.option("--smallest-kernels", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True,
               help="First share of the epochs: smallest kernels only; the larger start as copies.")  # fmt: skip
 @click.option("--zero-init-last/--no-zero-init-last", default=False, help="Residual layers start as the identity.")
@@ -96,16 +113,20 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--report-to", help="Tracker of accelerate: tensorboard, wandb, trackio, ...")
 @click.pass_context
 def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution: int | None, epochs: int,
-         warmup_epochs: float, batch_size: int, sampler: str, paths: int, smallest_kernels: float,
-         zero_init_last: bool, lr: float, sched: str, weight_decay: float, momentum: float, clip_grad: float,
-         label_smoothing: float, crop: Any, holdout: float, on_corrupt: Any, streaming: bool,
-         steps_per_epoch: int | None, limit: int | None, eval_every: int, eval_images: int, seed: int,
-         workers: int, resume: str, checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+         warmup_epochs: float, batch_size: int, sampler: str, paths: int, surrogate_images: int,
+         flops: float | None, early_stop: float, smallest_kernels: float, zero_init_last: bool, lr: float,
+         sched: str, weight_decay: float, momentum: float, clip_grad: float, label_smoothing: float, crop: Any,
+         holdout: float, on_corrupt: Any, streaming: bool, steps_per_epoch: int | None, limit: int | None,
+         eval_every: int, eval_images: int, seed: int, workers: int, resume: str, checkpoint_minutes: float,
+         report_to: str | None) -> None:  # fmt: skip
     """Train a supernet."""
-    search_space, draw = SPACES[space], SAMPLERS[sampler]
+    search_space, make_sampler = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
     search_space.check_resolution(size)
-    draw(search_space, seed, 0, paths)  # a sampler that the space cannot take is refused before the data is read
+    if sampler != "greedy" and (early_stop or flops):
+        raise click.UsageError("--early-stop and --flops are the greedy sampler's; leave them out.")
+    # What cannot be sampled is refused before the data is read.
+    make_sampler(Sampling(search_space, seed, paths, loss=lambda archs: [0.0] * len(archs)))(0)
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
@@ -143,7 +164,22 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     )  # fmt: skip
     held_loader = None
     if held:
-        held_loader = plain_loader(held, eval_transform(size, **PREPROCESSING), accelerator, on_corrupt=on_corrupt)
+        as_measured = eval_transform(size, **PREPROCESSING)
+        held_loader = plain_loader(held, as_measured, accelerator, on_corrupt=on_corrupt)
+
+    # Sampler. The greedy one ranks paths as they are trained now: with their smallest kernels while these grow.
+    small, loss, fits = False, None, None
+    if sampler == "greedy" and held:
+        few = load_images(dataset, "train", part="held", limit=surrogate_images, **data)
+        losses_of = surrogate_losses(model, plain_loader(few, as_measured, accelerator), accelerator)
+        loss = lambda archs: losses_of([with_smallest_kernels(path) if small else path for path in archs])  # noqa: E731
+    if flops:
+        table = COSTS["macs"].table(search_space, native_conditions(search_space, form="search", resolution=size))
+        check_range(table, flops)
+        fits = lambda path: table.measure(path) <= flops  # noqa: E731
+    draw = make_sampler(Sampling(search_space, seed, paths, total, loss, fits))
+    if isinstance(draw, GreedySampler):
+        accelerator.register_for_checkpointing(draw)
 
     with (
         Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints,
@@ -169,6 +205,8 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
 
         bar.n = bar.initial = step
         for epoch in range(step // steps_per_epoch, epochs):
+            if history and history[-1].get("pool_renewed", 1.0) <= early_stop:
+                break
             supernet.train()
             loader.set_epoch(epoch)
             done = step % steps_per_epoch
@@ -177,7 +215,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
                 supernet.grow_kernels()  # type: ignore[operator]
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
                 scheduler.step_update(step)
-                teacher, drawn, losses = None, draw(search_space, seed, step, paths), []
+                teacher, drawn, losses = None, draw(step), []
                 for path in drawn:
                     path = with_smallest_kernels(path) if small else path
                     logits = model(images, path)
@@ -210,6 +248,8 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
                 for name, arch in examples(search_space, unified).items():
                     subnet = trained.inherit(with_smallest_kernels(arch) if small else arch)
                     row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]
+            if isinstance(draw, GreedySampler):
+                row |= {"pool_renewed": draw.renewed(), "path_evaluations": draw.evaluations}
             history.append(row)
             accelerator.log(row, step=step)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()})
@@ -222,8 +262,9 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
 
     if accelerator.is_main_process:
         hours = round((time.monotonic() - started) / 3600, 2)
-        ran = {"hours": hours, "processes": accelerator.num_processes, "final": history[-1]}
-        finished = replace(trained, training={**trained.training, **ran})
+        ran = {"hours": hours, "processes": accelerator.num_processes, "steps": step, "final": history[-1]}
+        pool = tuple(draw.pool) if isinstance(draw, GreedySampler) else ()
+        finished = replace(trained, training={**trained.training, **ran}, pool=pool)
         with among_others(output) as folder:
             save_supernet(finished, folder)
             write_card(folder, name=output.resolve().name)

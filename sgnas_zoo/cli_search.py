@@ -108,7 +108,7 @@ def _search(trained: Any, strategy: str, objectives: list[str], *, generator: st
         raise click.UsageError("--profile is about latency; add --latency 20ms, or name latency in --objectives.")
     makes = load(generator, space.name) if strategy == "generator" or generator else None
     tables = cost_tables(space, trained.supernet.num_classes, [*limits, *objectives], profile)
-    return Search(space, tables, strategy, limits, objectives, population, generations, makes, (), seed)
+    return Search(space, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed)
 
 
 def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None:

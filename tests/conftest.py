@@ -1,5 +1,7 @@
 """Artifacts that several tests read: small ones with random weights, made once."""
 
+import random
+
 import pytest
 import torch
 
@@ -34,9 +36,10 @@ def made(tmp_path_factory, new_generator):
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
     record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
     training = {"paths": 4, "sampler": "fair", "epochs": 1, "batch_size": 16}
+    pool = tuple(space.sample(random.Random(i)) for i in range(3))
     for kind in ("supernet", "generator"):
         (root / kind).mkdir()
-    supernet = TrainedSupernet(UnifiedSupernet(space, 3), 32, ("a", "b", "c"), look, record, training, images)
+    supernet = TrainedSupernet(UnifiedSupernet(space, 3), 32, ("a", "b", "c"), look, record, training, images, pool)
     save_supernet(supernet, root / "supernet")
     save_generator(new_generator(0), root / "generator")
     model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)

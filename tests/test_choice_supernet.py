@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from sampled import paths_of
 from scrambled import scramble
 from torch.nn import functional as F
 
@@ -11,7 +12,6 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, SpaceError
 from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace, ShuffleSpace
 from sgnas_zoo.supernet import (
-    SAMPLERS,
     ChoiceSupernet,
     UnifiedSupernet,
     calibrate_bn,
@@ -215,7 +215,7 @@ def test_each_space_gets_the_supernet_that_serves_it():
 def macs_of(sampler, steps, paths=2, name="spos"):
     space = SPACES[name]
     table = COSTS["macs"].table(space, native_conditions(space))
-    return [table.measure(path) / 1e6 for step in range(steps) for path in SAMPLERS[sampler](space, 0, step, paths)]
+    return [table.measure(path) / 1e6 for step in range(steps) for path in paths_of(sampler, space, 0, step, paths)]
 
 
 def shares(costs):
@@ -245,4 +245,4 @@ def test_samplers_of_expansions_refuse_spaces_without(sampler, paths):
         with pytest.raises(
             SpaceError, match=rf"{sampler} sampler varies expansions.*which {name} has not; take uniform"
         ):
-            SAMPLERS[sampler](SPACES[name], 0, 0, paths)
+            paths_of(sampler, SPACES[name], 0, 0, paths)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from sampled import paths_of
 from scrambled import scramble
 from timm.layers import DropPath
 from torch import nn
@@ -105,7 +106,7 @@ def smoothed(logits, labels=None):
 
 def drawn(sampler, space, seed=3, step=5, paths=3):
     """Paths of a sampler; the one space whose layers have a single slot knows uniform ones alone."""
-    return SAMPLERS[sampler if space.slots > 1 else "uniform"](space, seed, step, paths)
+    return paths_of(sampler if space.slots > 1 else "uniform", space, seed, step, paths)
 
 
 # --- Against the released supernet
@@ -556,20 +557,19 @@ def test_the_contracts_below_cover_what_is_registered():
 
 @every_sampler
 @every_space
-def test_paths_are_a_pure_function_of_seed_and_step(space, sampler):
-    draw = SAMPLERS[sampler]
+def test_paths_of_a_fresh_sampler_are_a_function_of_seed_and_step(space, sampler):
     if space not in VARY and sampler in ("fair", "sandwich"):
         with pytest.raises(SpaceError, match=f"which {space.name} has not; take uniform"):
-            draw(space, 0, 0, 4)
+            paths_of(sampler, space, 0, 0, 4)
         return
     random.seed(1)
     state = random.getstate()
-    steps = {(seed, step): tuple(draw(space, seed, step, 4)) for seed in range(3) for step in range(6)}
+    steps = {(seed, step): tuple(paths_of(sampler, space, seed, step, 4)) for seed in range(3) for step in range(6)}
     assert random.getstate() == state
     assert len(set(steps.values())) == 18
     random.seed(2)
     for (seed, step), paths in reversed(steps.items()):
-        assert tuple(draw(space, seed, step, 4)) == paths
+        assert tuple(paths_of(sampler, space, seed, step, 4)) == paths
         assert len(paths) == 4
         assert all(isinstance(path, Arch) and path.space is space for path in paths)  # so each is in the space
 
@@ -577,7 +577,7 @@ def test_paths_are_a_pure_function_of_seed_and_step(space, sampler):
 @every_sampler
 @pytest.mark.parametrize("space", [MICRO, CASES["two"][0]], ids=lambda space: space.name)
 def test_samplers_reach_every_choice(space, sampler):
-    paths = [path for step in range(60) for path in SAMPLERS[sampler](space, 0, step, 4)]
+    paths = [path for step in range(60) for path in paths_of(sampler, space, 0, step, 4)]
     for number, layer in enumerate(space.layers):
         for slot, allowed in enumerate(layer.allowed):
             assert {path.picks[number][slot] for path in paths} == set(allowed)
@@ -604,12 +604,12 @@ def repeated_expansions(space, paths):
 def test_fair_paths_differ_in_expansion_and_share_the_kernels(space):
     for step in range(25):
         for count in range(1, space.slots + 1):
-            paths = SAMPLERS["fair"](space, 1, step, count)
+            paths = paths_of("fair", space, 1, step, count)
             assert not repeated_expansions(space, paths)
             assert uneven_kernels(space, paths) <= 1
         for number in range(len(space.layers)):
             assert {active(space, path.picks[number]) for path in paths} == set(range(1, space.slots + 1))
-        many = SAMPLERS["fair"](space, 1, step, 2 * space.slots)
+        many = paths_of("fair", space, 1, step, 2 * space.slots)
         assert uneven_kernels(space, many) <= 1
         assert not repeated_expansions(space, many[: space.slots])
         assert not repeated_expansions(space, many[space.slots :])
@@ -617,7 +617,7 @@ def test_fair_paths_differ_in_expansion_and_share_the_kernels(space):
 
 
 def test_uniform_paths_are_not_fair():
-    drawn = [SAMPLERS["uniform"](MICRO, 1, step, 4) for step in range(25)]
+    drawn = [paths_of("uniform", MICRO, 1, step, 4) for step in range(25)]
     assert all(repeated_expansions(MICRO, paths) for paths in drawn)
     assert all(uneven_kernels(MICRO, paths) > 1 for paths in drawn)
 
@@ -626,22 +626,22 @@ def test_uniform_paths_are_not_fair():
 def test_a_sandwich_starts_with_the_widest(space):
     seen = set()
     for step in range(10):
-        first, *others = SAMPLERS["sandwich"](space, 1, step, 4 if space.slots > 3 else 2)
+        first, *others = paths_of("sandwich", space, 1, step, 4 if space.slots > 3 else 2)
         assert all(active(space, picks) == space.slots for picks in first.picks)
         assert not repeated_expansions(space, others)
-        assert SAMPLERS["sandwich"](space, 1, step, 1) == [first]
+        assert paths_of("sandwich", space, 1, step, 1) == [first]
         seen.add(first)
     assert len(seen) > 5
 
 
 def test_the_parts_of_a_sandwich_are_drawn_independently():
-    steps = [SAMPLERS["sandwich"](MICRO, 0, step, 2) for step in range(200)]
+    steps = [paths_of("sandwich", MICRO, 0, step, 2) for step in range(200)]
     assert len({(first.picks[0][0], second.picks[0][0]) for first, second in steps}) == 9
 
 
 def test_a_fair_sampler_needs_a_skip():
     with pytest.raises(SpaceError, match="which full has not; take uniform"):
-        SAMPLERS["fair"](space_of("full", choices=KERNELS[:3]), 0, 0, 4)
+        paths_of("fair", space_of("full", choices=KERNELS[:3]), 0, 0, 4)
 
 
 # --- Calibration
@@ -732,7 +732,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from sgnas_zoo.spaces import Form, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
-from sgnas_zoo.supernet import SAMPLERS, UnifiedSupernet
+from sgnas_zoo.supernet import UnifiedSupernet
+from sgnas_zoo.supernet.samplers import fair
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
 
@@ -754,7 +755,7 @@ def backward(net, step, rank):
     """Accumulate the gradients of a step's paths on the images of a rank."""
     drawn = torch.Generator().manual_seed(10 * step + rank)
     images, labels = torch.randn(4, 3, 16, 16, generator=drawn), torch.randint(5, (4,), generator=drawn)
-    for path in SAMPLERS["fair"](SPACE, 7, step, PATHS):
+    for path in fair(SPACE, 7, step, PATHS):
         (F.cross_entropy(net(images, path), labels) / PATHS).backward()
 
 

@@ -285,6 +285,34 @@ def test_a_config_that_is_no_object_is_refused(copied, content):
     refused(copied)
 
 
+@pytest.fixture
+def pooled(trained, tmp_path):
+    """An artifact with a candidate pool."""
+    pool = tuple(MICRO.sample(random.Random(i)) for i in range(20))
+    (tmp_path / "pooled").mkdir()
+    save_supernet(replace(trained, pool=pool), tmp_path / "pooled")
+    return tmp_path / "pooled", pool
+
+
+def test_a_candidate_pool_is_kept_in_its_order(trained, saved, pooled):
+    folder, pool = pooled
+    assert load_supernet(folder).pool == pool
+    assert load_supernet(saved[True]).pool == ()
+    assert not (saved[True] / "pool.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"candidates": 1}', '{"candidates": [1]}', '{"candidates": ["012"]}', '{"candidates": [null]}'],
+)
+def test_a_damaged_pool_is_refused(pooled, content):
+    folder, _ = pooled
+    (folder / "pool.json").write_text(content)
+    assert "holds no candidate pool of sgnas_micro" in refused(folder)
+    (folder / "pool.json").unlink()
+    assert "pool.json does not exist" in refused(folder)
+
+
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "calibration.safetensors"])
 def test_a_missing_file_is_named(copied, file):
     (copied / file).unlink()

@@ -22,8 +22,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import sgnas_zoo
 import sgnas_zoo.cli
+from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.supernet import SAMPLERS
+from sgnas_zoo.supernet.samplers import uniform
 from sgnas_zoo.training.data import TransformedImages
 from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.transforms import eval_transform
@@ -275,12 +276,103 @@ def test_what_a_space_of_whole_blocks_cannot_do_is_refused(images, tmp_path):
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+GREEDY = (*TRAIN, "--sampler", "greedy", "--surrogate-images", 4, "--epochs", 10)
+
+
+@pytest.fixture(scope="module")
+def greedy(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "greedy"
+    run(*GREEDY, "--dataset", images, "--output", folder)
+    return folder
+
+
+def search(*arguments):
+    return CliRunner().invoke(sgnas_zoo.cli.main, ["search", *map(str, arguments)])
+
+
+def test_a_greedy_supernet_hands_its_candidate_pool_to_the_search(images, supernet, greedy, tmp_path):
+    trained = load_supernet(greedy)
+    rounds = -(-(10 * 4 - 3) // 5)  # 40 steps, of which 3 are uniform
+    assert trained.training["final"]["path_evaluations"] == 10 * rounds
+    assert 5 < len(trained.pool) <= 5 * rounds
+    card = (greedy / "README.md").read_text()
+    assert f"| path evaluations | {10 * rounds} |" in card
+    assert f"| candidate pool | {len(trained.pool)} |" in card
+
+    made = ("--dataset", images, "--strategy", "greedy", "--generations", 0, "--flops", "6M", "--workers", 0)
+    result = search(*made, "--supernet", greedy, "--population", 4, "--output", tmp_path / "found")
+    assert result.exit_code == 0, result.output
+    scored = [json.loads(line)["arch"] for line in (tmp_path / "found" / "evaluations.jsonl").read_text().splitlines()]
+    space = trained.supernet.space
+    macs = COSTS["macs"].table(space, native_conditions(space, form="search", num_classes=3)).measure
+    assert scored == [str(arch) for arch in trained.pool if macs(arch) <= 6e6][:4]
+    result = search(*made, "--supernet", supernet, "--output", tmp_path / "none")
+    assert "has no candidate pool; train one with recipes/train_supernet.py --sampler greedy" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_greedy_run_killed_resumes_to_the_same_weights_and_pool(images, greedy, tmp_path):
+    folder = tmp_path / "killed"
+    arguments = (*GREEDY, "--dataset", images, "--output", folder, "--checkpoint-minutes", 0.001)
+    for _ in range(2):
+        process = start(*arguments, "--resume", "auto")
+        seen = {path.name for path in folder.glob("checkpoints/step-*")}
+        deadline = time.monotonic() + 300
+        while {p.name for p in folder.glob("checkpoints/step-*")} <= seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (folder / "config.json").exists()
+    run(*arguments, "--resume", "auto")
+    assert equal(folder, greedy)
+    assert (folder / "pool.json").read_bytes() == (greedy / "pool.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_rank_paths_alike(images, tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    folder = tmp_path / "greedynas"
+    run(*GREEDY, "--space", "greedynas", "--resolution", 32, "--epochs", 4, "--dataset", images, "--output", folder,
+        "--lr", 0.01, python=torchrun)  # fmt: skip
+    trained = load_supernet(folder)
+    assert trained.training["processes"] == 2
+    assert trained.supernet.space.name == "greedynas"
+    assert len(trained.pool) >= 5
+
+
+def test_a_steady_pool_ends_the_training(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("sgnas_zoo.supernet.greedy.POOL_SIZE", 2)
+    make = (*GREEDY, "--epochs", 60, "--smallest-kernels", 0, "--dataset", images, "--output", tmp_path / "early")
+    result = invoke(*make, "--early-stop", 0.08)
+    assert result.exit_code == 0, result.output
+    trained = load_supernet(tmp_path / "early").training
+    assert 1 < trained["final"]["epoch"] < 60
+    assert trained["final"]["pool_renewed"] <= 0.08
+    assert trained["steps"] == 4 * trained["final"]["epoch"]
+    before = weights(tmp_path / "early")
+    assert invoke(*make, "--early-stop", 0.08, "--resume", "auto").exit_code == 0
+    after = weights(tmp_path / "early")
+    assert all(before[name].equal(after[name]) for name in before)
+
+
+def test_what_greedy_sampling_cannot_do_is_refused(images, tmp_path):
+    make = (*TRAIN, "--dataset", images, "--output", tmp_path)
+    assert "are the greedy sampler's; leave them out" in refusal(*make, "--flops", "4M")
+    assert "are the greedy sampler's; leave them out" in refusal(*make, "--early-stop", 0.1)
+    greedy = (*make, "--sampler", "greedy")
+    assert "held-out images; add --holdout" in refusal(*greedy, "--holdout", 0)
+    assert "Choose from" in refusal(*greedy, "--flops", "0.1M")
+    assert "None of 500 random paths of sgnas_micro keeps the limit" in refusal(*greedy, "--flops", "1M")
+    assert "did you mean greedy" in refusal(*make, "--sampler", "greddy")
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(images, tmp_path):
     make = (*TRAIN, "--dataset", images, "--output", tmp_path, "--epochs", 3, "--sampler", "uniform")
     said = refusal(*make, "--lr", 1e30)
     path, step = re.search(r"The loss of (\S+) at step (\d+) is not finite", said).groups()
     space = sgnas_zoo.SPACES["sgnas_micro"]
-    assert space.parse(path) in SAMPLERS["uniform"](space, 3, int(step), 4)
+    assert space.parse(path) in uniform(space, 3, int(step), 4)
     assert said.endswith("The last checkpoint is kept; start again with a lower --lr or with --clip-grad.")
     assert not (tmp_path / "config.json").exists()
 

@@ -109,6 +109,7 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
     figures = {name: final.number(name) for name in final.values if name.startswith("top1_")}
     named = {"trained on": dataset.text("source"), "split": dataset.text("split"), "sampler": training.text("sampler")}
     counts = {name: training.number(name) for name in ("paths", "epochs", "batch_size")}
+    counts |= {"path_evaluations": final.number("path_evaluations"), "candidate_pool": config.number("pool") or None}
     return {
         "space": space.name,
         "family": space.family,

@@ -22,9 +22,10 @@ from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, explain, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim
+from sgnas_zoo.hub.supernets import POOL
 
-EXTRAS = (EVALUATION, "curves.png", *PLOTS)
-"""What recipes leave beside an artifact and readers want to see; nothing else in the folder is published."""
+EXTRAS = (EVALUATION, POOL, "curves.png", *PLOTS)
+"""What an artifact may have beside the files of its kind; nothing else in the folder is published."""
 Files = dict[str, Path | bytes]
 
 

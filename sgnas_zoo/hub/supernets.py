@@ -22,6 +22,7 @@ from sgnas_zoo.hub.artifacts import (
     CONFIG,
     WEIGHTS,
     Artifact,
+    brief,
     fill,
     invalid_config,
     items,
@@ -29,15 +30,15 @@ from sgnas_zoo.hub.artifacts import (
     read_weights,
     text,
 )
-from sgnas_zoo.hub.files import sha256, write_json
+from sgnas_zoo.hub.files import read_config, sha256, write_json
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.generator import GeneratorSource
-from sgnas_zoo.spaces import SPACES, Arch
+from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.supernet import Supernet, calibrate_bn, inherit_model, make_supernet
 from sgnas_zoo.zoo import published
 
 FORMAT_VERSION = 1
-CALIBRATION = "calibration.safetensors"
+CALIBRATION, POOL = "calibration.safetensors", "pool.json"
 CALIBRATION_BATCH = 128
 MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES = 100_000, 4096, 10_000
 """Larger ones are refused before anything is allocated."""
@@ -58,6 +59,7 @@ class TrainedSupernet:
         dataset: What it was trained on, as ``LabelledImages.record`` says.
         training: Settings of the training, as plain data.
         calibration: Training images (N, 3, H, W), uint8, for batch norm statistics.
+        pool: Candidate pool of greedy sampling, best first; empty after other sampling.
         source: Where it came from, if it was loaded.
     """
 
@@ -68,6 +70,7 @@ class TrainedSupernet:
     dataset: Mapping[str, Any]
     training: Mapping[str, Any]
     calibration: Tensor
+    pool: tuple[Arch, ...] = ()
     source: GeneratorSource | None = None
 
     def inherit(self, arch: Arch, **kwargs: Any) -> nn.Module:
@@ -145,8 +148,11 @@ def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) 
             "preprocessing": dict(trained.preprocessing),
             "dataset": dict(trained.dataset),
             "training": dict(trained.training),
+            "pool": len(trained.pool),
         },
     )
+    if trained.pool:
+        write_json(folder / POOL, {"candidates": [str(arch) for arch in trained.pool]})
 
 
 def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, token: str | None = None,
@@ -164,11 +170,14 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
         ArtifactError: If it is missing, damaged, of another kind, or of a newer format.
     """
     artifact = Artifact(folder_or_repo, Access(revision, token, cache_dir, local_files_only))
-    trained = _from_config(artifact.config("supernet", FORMAT_VERSION), artifact.id)
+    config = artifact.config("supernet", FORMAT_VERSION)
+    trained = _from_config(config, artifact.id)
     weights, images = artifact.file(WEIGHTS), _read_images(artifact.file(CALIBRATION))
     fill(trained.supernet, weights)
     trained.supernet.eval().requires_grad_(False)
-    return replace(trained, calibration=images, source=GeneratorSource(artifact.id, artifact.commit, sha256(weights)))
+    pool = _read_pool(artifact.file(POOL), trained.supernet.space) if config.get("pool") else ()
+    source = GeneratorSource(artifact.id, artifact.commit, sha256(weights))
+    return replace(trained, calibration=images, pool=pool, source=source)
 
 
 @lru_cache(maxsize=4)
@@ -219,6 +228,16 @@ def _read_images(path: Path) -> Tensor:
     if images is None or images.dtype != torch.uint8:
         raise ArtifactError(f"{path} holds no calibration images; fetch the artifact again.")
     return images
+
+
+def _read_pool(path: Path, space: SearchSpace) -> tuple[Arch, ...]:
+    """The candidate pool: architecture strings, best first."""
+    try:
+        return tuple(space.parse(text(arch)) for arch in items(read_config(path)["candidates"]))
+    except (KeyError, ValueError, ZooError) as error:
+        raise ArtifactError(
+            f"{path} holds no candidate pool of {space.name} ({brief(error)}); fetch the artifact again."
+        ) from error
 
 
 def _is_rgb(shape: tuple[int, ...]) -> bool:

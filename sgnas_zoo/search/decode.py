@@ -121,10 +121,13 @@ def _limits(bound: Bound, number: int) -> Floats:
 def check_range(table: CostTable, limit: float) -> None:
     """Refuse a limit that no architecture of the space can keep, or that none comes near.
 
+    Any long time is taken: how near a space comes to it depends on the device, and a command should not.
+
     Raises:
         BudgetError: Naming the feasible range and the nearest architecture.
     """
-    if math.isfinite(limit) and table.minimum <= limit <= table.maximum:
+    most = math.inf if table.unit == "ms" else table.maximum
+    if math.isfinite(limit) and table.minimum <= limit <= most:
         return
     cheap = not limit > table.maximum
     nearest = _extreme(table, cheap)

@@ -1,14 +1,16 @@
 """Path samplers: which architectures a step trains.
 
-A sampler is a pure function of (space, seed, step): every process draws the same paths without talking, and so does a
-resumed run. To add one, write a function of that form and register it in ``SAMPLERS``.
+Those here are pure functions of (space, seed, step): every process draws the same paths without talking, and so does a
+resumed run. To add one, write a function of that form and register it in ``SAMPLERS``; one that learns from the
+training, such as ``greedy.py``, is a class that takes a ``Sampling``, is called with steps, and has a ``state_dict``.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import SpaceError
@@ -18,13 +20,35 @@ from sgnas_zoo.spaces import Arch, SearchSpace
 BINS, TRIES, SPANNING = 7, 500, 2000
 """Of ``flops_bins``."""
 
-PathSampler = Callable[[SearchSpace, int, int, int], list[Arch]]
-"""``sampler(space, seed, step, paths)`` gives the ``paths`` architectures of a step."""
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a path sampler may need.
+
+    Args:
+        space: The space.
+        seed: Seeds what is drawn.
+        paths: Architectures of a step.
+        steps: Steps of the whole training.
+        loss: Gives the losses of architectures under the supernet as it is, the same on every process.
+        fits: Whether an architecture may be trained; all may if left out.
+    """
+
+    space: SearchSpace
+    seed: int = 0
+    paths: int = 1
+    steps: int = 1
+    loss: Callable[[Sequence[Arch]], Sequence[float]] | None = None
+    fits: Callable[[Arch], bool] | None = None
+
+
+PathSampler = Callable[[int], list[Arch]]
+"""``sampler(step)`` gives the architectures of a step; it is asked step by step."""
 
 
 def uniform(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
     """Draw every slot of every path uniformly (SPOS, 1904.00420)."""
-    rng = _rng(seed, step)
+    rng = step_rng(seed, step)
     return [space.sample(rng) for _ in range(paths)]
 
 
@@ -34,7 +58,7 @@ def flops_bins(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arc
     Uniform paths alone crowd in the middle. The bins are of equal width over what 2,000 uniform paths span: for the
     space ``spos`` nearly the released ones, 10M each from 290M to 360M. After 500 tries the last path is taken.
     """
-    rng, (table, least, width) = _rng(seed, step), _bins(space)
+    rng, (table, least, width) = step_rng(seed, step), _bins(space)
     chosen = []
     for _ in range(paths):
         low = least + rng.randrange(BINS) * width
@@ -57,7 +81,7 @@ def fair(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
         SpaceError: If the space has no skip to vary the expansion with.
     """
     _needs_expansions(space, "fair")
-    rng = _rng(seed, step)
+    rng = step_rng(seed, step)
     layers = [_fair_layer(space, allowed.allowed, rng, paths) for allowed in space.layers]
     return [Arch(space, picks) for picks in zip(*layers, strict=True)]
 
@@ -87,12 +111,23 @@ def with_smallest_kernels(path: Arch) -> Arch:
     return Arch(space, tuple(picks))
 
 
-SAMPLERS: Registry[PathSampler] = Registry("sampler")
+def _stateless(draw: Callable[[SearchSpace, int, int, int], list[Arch]], sampling: Sampling) -> PathSampler:
+    """The sampler that a function of (space, seed, step, paths) makes.
+
+    Raises:
+        SpaceError: If it is to keep a limit: it knows none.
+    """
+    if sampling.fits is not None:
+        raise SpaceError(f"The {draw.__name__} sampler keeps no limit; leave --flops out, or take --sampler greedy.")
+    return lambda step: draw(sampling.space, sampling.seed, step, sampling.paths)
+
+
+SAMPLERS: Registry[Callable[[Sampling], PathSampler]] = Registry("sampler")
 for _sampler in (uniform, flops_bins, fair, sandwich):
-    SAMPLERS.register(_sampler.__name__, _sampler)
+    SAMPLERS.register(_sampler.__name__, partial(_stateless, _sampler))
 
 
-def _rng(seed: int, step: int) -> random.Random:
+def step_rng(seed: int, step: int) -> random.Random:
     """A generator of this step's own; text seeds are hashed the same on every machine."""
     return random.Random(f"{seed}/{step}")
 

@@ -1,0 +1,59 @@
+"""Losses of paths on a few held-out images: what greedy sampling ranks paths by while their supernet is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sgnas_zoo.spaces import Arch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+
+def surrogate_losses(
+    model: nn.Module, loader: Iterable[Any], accelerator: Accelerator
+) -> Callable[[Sequence[Arch]], list[float]]:
+    """Make the loss of ``Sampling``: mean cross entropy of paths on the same images, which stay in memory.
+
+    Norms take the statistics of the batch at hand, as in training: running ones are a mixture of all paths. The
+    supernet is left as it was.
+
+    Args:
+        model: The supernet, prepared by the accelerator.
+        loader: Gives (images, labels, number skipped); processes share the images.
+        accelerator: Adds up over processes, so that all get the same losses.
+    """
+    batches: list[Any] = []
+
+    @torch.no_grad()
+    def losses(archs: Sequence[Arch]) -> list[float]:
+        if not batches:
+            batches.extend(loader)
+        sums = torch.zeros(len(archs) + 1, dtype=torch.float64, device=accelerator.device)
+        with _with_batch_statistics(model):
+            for images, labels, _ in batches:
+                found = [F.cross_entropy(model(images, arch).float(), labels, reduction="sum") for arch in archs]
+                sums += torch.stack([*found, sums.new_tensor(len(labels))])
+        *totals, count = accelerator.reduce(sums, "sum").tolist()
+        return [total / count for total in totals]
+
+    return losses
+
+
+@contextmanager
+def _with_batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Training mode, after which mode and running statistics are again what they were."""
+    kept, training = [buffer.clone() for buffer in model.buffers()], model.training
+    model.train()
+    try:
+        yield
+    finally:
+        model.train(training)
+        for buffer, before in zip(model.buffers(), kept, strict=True):
+            buffer.copy_(before)
