@@ -329,7 +329,6 @@ def test_a_search_is_not_begun_twice_in_one_folder(made, photos, tmp_path):
         (("--objectives", "accuracy,flop"), "Unknown objective 'flop': did you mean flops"),
         (("--flops", "100K"), "is below what sgnas_micro can do"),
         (("--profile", "x.json"), "--profile is about latency; add --latency 20ms"),
-        (("--strategy", "greedy"), "has no candidate pool"),
         (("--latency", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
         (("--supernet", "nowhere"), "nowhere"),
         (("--dataset", "nowhere"), "nowhere"),
