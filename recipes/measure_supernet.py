@@ -34,7 +34,7 @@ from sgnas_zoo.search.decode import Bound, decode
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch
-from sgnas_zoo.training.curves import plot_points
+from sgnas_zoo.training.curves import Panel, plot_panels
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
@@ -106,17 +106,16 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
     }
     write_whole(output / "evaluation.json", evidence)
     millions = [row["requested"] / 1e6 for row in rows]
-    plot_points(
-        output / "budgets.png", "requested, M MACs", "achieved, M MACs",
-        {"generated": (millions, [row["achieved"] / 1e6 for row in rows]), "the budget": (millions, millions)},
-    )  # fmt: skip
-    plot_points(
-        output / "front.png", "M MACs", "top-1 with inherited weights, %",
-        {
-            "random": ([table.measure(arch) / 1e6 for arch in drawn], [measured[arch] for arch in drawn]),
-            "generated": ([table.measure(arch) / 1e6 for arch in generated], [measured[arch] for arch in generated]),
-        },
-    )  # fmt: skip
+    asked = {
+        "generated": [(most, row["achieved"] / 1e6) for most, row in zip(millions, rows, strict=True)],
+        "the budget": [(most, most) for most in millions],
+    }
+    plot_panels(output / "budgets.png", [Panel("requested, M MACs", "achieved, M MACs", asked)])
+    found = {
+        name: [(table.measure(arch) / 1e6, measured[arch]) for arch in archs]
+        for name, archs in (("random", drawn), ("generated", generated))
+    }
+    plot_panels(output / "front.png", [Panel("M MACs", "top-1 with inherited weights, %", found)])
     click.echo(f"Evidence: {output}, lead over random {evidence['lead_over_random']}", err=True)
 
 

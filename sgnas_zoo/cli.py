@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from sgnas_zoo import __version__
+from sgnas_zoo.cli_compare import compare
 from sgnas_zoo.cli_hub import card, convert, publish, push, shim
 from sgnas_zoo.cli_measure import benchmark, export, profile
 from sgnas_zoo.cli_options import Count, ZooGroup, push_options, told
@@ -30,7 +31,7 @@ def main() -> None:
     """State a budget, get a timm model."""
 
 
-for _command in (list_, info, profile, benchmark, export, search, push, card, convert, shim):
+for _command in (list_, info, profile, benchmark, export, search, compare, push, card, convert, shim):
     main.add_command(_command)
 
 

@@ -56,7 +56,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     settings = {
         name: value for name, value in resolved(click.get_current_context()).items() if name not in FREE_TO_CHANGE
     }
-    _open(output, settings, resume)
+    open_search(output, settings, resume)
     with told():
         asked = _search(trained, strategy, aims, **options)
     accelerator = make_accelerator()
@@ -76,8 +76,13 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
         click.echo(_line(result))
 
 
-def _open(output: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Check that the folder is free, or that its search is the one to go on with."""
+def open_search(output: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Check that the folder is free, or that its search is the one to go on with.
+
+    Raises:
+        click.UsageError: If it is neither.
+        ArtifactError: If the folder is a file.
+    """
     from sgnas_zoo.hub.files import check_free, read_config
 
     check_free(output, force=True)
@@ -114,15 +119,14 @@ def _search(trained: Any, strategy: str, objectives: list[str], *, generator: st
 def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None:
     """Write the front as JSON and as a plot over its first cost."""
     from sgnas_zoo.hub.files import write_json
-    from sgnas_zoo.search.budgets import BUDGET_COSTS
-    from sgnas_zoo.training.curves import plot_points
+    from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
+    from sgnas_zoo.training.curves import Panel, plot_panels
 
     write_json(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
     cost = next(name for name in asked.objectives if name != "accuracy")
-    scale, unit = {"flops": (1e6, "M MACs"), "params": (1e6, "M parameters"), "latency": (1.0, "ms")}[cost]
-    points = [row[BUDGET_COSTS[cost]] / scale for row in result["front"]]
-    series = {result["strategy"]: (points, [row["top1"] for row in result["front"]])}
-    plot_points(output / "front.png", unit, "held-out top-1 with inherited weights, %", series)
+    scale, unit = SCALES[cost]
+    series = {result["strategy"]: [(row[BUDGET_COSTS[cost]] / scale, row["top1"]) for row in result["front"]]}
+    plot_panels(output / "front.png", [Panel(unit, "held-out top-1 with inherited weights, %", series)])
 
 
 def _line(result: Mapping[str, Any]) -> str:

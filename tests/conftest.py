@@ -2,8 +2,10 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.costs import native_conditions
@@ -44,4 +46,16 @@ def made(tmp_path_factory, new_generator):
     save_generator(new_generator(0), root / "generator")
     model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)
     save_model(model, root / "model", weights="untrained")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Sixty images of three classes."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for label, name in enumerate("abc"):
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 80, (32, 32, 3)) + 60 * (label == np.arange(3))
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "train" / name / f"{number}.png")
     return root

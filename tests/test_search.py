@@ -257,18 +257,6 @@ def test_a_file_of_something_else_is_refused(tmp_path, line):
 # --- The command
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Sixty images of three classes."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for label, name in enumerate("abc"):
-        (root / "train" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = rng.integers(0, 80, (32, 32, 3)) + 60 * (label == np.arange(3))
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "train" / name / f"{number}.png")
-    return root
-
-
 def arguments(made, photos, output, *more):
     return [
         "search", "--supernet", str(made / "supernet"), "--dataset", str(photos), "--output", str(output),

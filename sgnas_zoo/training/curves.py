@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -35,23 +36,34 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path, x: str = "ep
     figure.savefig(path, dpi=120)
 
 
-def plot_points(
-    path: Path, x: str, y: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-) -> None:  # fmt: skip
-    """Draw named series of points.
+@dataclass(frozen=True)
+class Panel:
+    """One plot of named series.
 
     Args:
-        path: PNG to write.
         x: What runs along the horizontal axis, with its unit.
         y: The same for the vertical one.
-        series: Horizontal and vertical values by name.
+        series: Points by name.
+        log: Whether the vertical axis is logarithmic.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, (horizontal, vertical) in series.items():
-        axes.plot(horizontal, vertical, "o", alpha=0.8, label=name)
-    axes.grid(alpha=0.3)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.legend(fontsize="small")
+
+    x: str
+    y: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    log: bool = False
+
+
+def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
+    """Draw panels side by side into a PNG; a series has the same colour in all."""
+    figure = Figure(figsize=(7 * len(panels), 4.5), layout="constrained")
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        for name, points in panel.series.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], "o", alpha=0.8, label=name)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel(panel.x)
+        axes.set_ylabel(panel.y)
+        if panel.log:
+            axes.set_yscale("log")
+        axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
