@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sgnas_zoo.hub.supernets import TrainedSupernet
     from sgnas_zoo.search.generator import ArchGenerator
 
-RESULT, PLOT = "comparison.json", "comparison.png"
+RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 
 
 @click.command()
@@ -43,7 +43,7 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     from sgnas_zoo.hub.files import read_config
     from sgnas_zoo.search.strategies import STRATEGIES
     from sgnas_zoo.spaces import SPACES
-    from sgnas_zoo.training import comparing
+    from sgnas_zoo.training import comparing, comparison_report
     from sgnas_zoo.training.candidates import held_out_images
     from sgnas_zoo.training.options import resolved
     from sgnas_zoo.training.runs import make_accelerator, write_whole
@@ -79,7 +79,7 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     done = read_config(output / RESULT)["rows"] if (output / RESULT).exists() else []
     accelerator.wait_for_everyone()
     preparation = {name: round(contender.preparation, 1) for name, contender in contenders.items()}
-    record = {
+    record: dict[str, Any] = {
         "space": space, "cost": cost, "settings": settings,
         "supernets": {name: {**net.origin(), "training": dict(net.training)} for name, (_, net) in supernets.items()},
         "preparation": preparation,
@@ -87,16 +87,18 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
 
     def save(rows: list[comparing.Row]) -> None:
         if accelerator.is_main_process:
-            sums = comparing.totals(rows, preparation)
-            write_whole(output / RESULT, {**record, "rows": rows, "totals": sums})
+            record["rows"], record["totals"] = rows, comparison_report.totals(rows, preparation)
+            write_whole(output / RESULT, record)
 
     if accelerator.is_main_process:
         write_whole(output / "settings.json", settings)
     rows = comparing.compare(contenders, cost, limits, save, done, quiet=not accelerator.is_main_process)
+    save(rows)
     if accelerator.is_main_process:
-        sums = comparing.totals(rows, preparation)
-        comparing.plot_comparison(output / PLOT, rows, sums, cost)
-        click.echo("\n".join(comparing.table(rows, sums, cost)))
+        comparison_report.plot_comparison(output / PLOT, rows, record["totals"], cost)
+        page = comparison_report.report(record)
+        (output / PAGE).write_text(page, encoding="utf-8")
+        click.echo(page)
     accelerator.end_training()
 
 

@@ -2,7 +2,9 @@
 
 import json
 import random
+import re
 from collections import Counter
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -15,7 +17,8 @@ from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.strategies import STRATEGIES
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.candidates import held_out_images
-from sgnas_zoo.training.comparing import Contender, apart, compare, totals
+from sgnas_zoo.training.comparing import Contender, apart, compare
+from sgnas_zoo.training.comparison_report import report, totals
 from sgnas_zoo.training.searching import Search, cost_tables
 from sgnas_zoo.training.sources import LabelledImages
 
@@ -52,10 +55,7 @@ def test_every_strategy_answers_every_budget_in_turn():
     ]  # fmt: skip
     assert saved == [1, 2, 3, 4]  # each is kept as soon as it is known
     for row in rows:
-        alone = contenders()[row["strategy"]].search
-        alone = Search(
-            alone.space, alone.tables, row["strategy"], {"flops": row["budget"]}, population=4, generations=1
-        )
+        alone = replace(contenders()[row["strategy"]].search, limits={"flops": row["budget"]})
         found = alone.run(Scores())
         assert {name: row[name] for name in found["best"]} == found["best"]
         assert row["evaluations"] == found["evaluations"] == 8
@@ -124,15 +124,16 @@ def test_all_strategies_in_one_run(made, photos, tmp_path):
     rows = record["rows"]
     assert [(row["strategy"], row["budget"]) for row in rows] == [(n, b) for b in (3e6, 4e6) for n in STRATEGIES]
     assert all(row["macs"] <= row["budget"] for row in rows)
-    assert {row["strategy"]: row["evaluations"] for row in rows} == {
-        n: 1 if n == "generator" else 8 for n in STRATEGIES
-    }
+    scored = {row["strategy"]: row["evaluations"] for row in rows}
+    assert scored == {name: 1 if name == "generator" else 8 for name in STRATEGIES}
     assert [own[-1]["budgets"] for own in record["totals"].values()] == [2] * len(STRATEGIES)
     assert {net["training"]["sampler"] for net in record["supernets"].values()} == {"fair"}
     assert str(photos) not in json.dumps(record["supernets"])
-    lines = run.stdout.splitlines()
-    assert len(lines) == 2 * len(STRATEGIES) + len(STRATEGIES) + 3
-    assert "budget, M MACs" in lines[0]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert page == report(record)
+    assert page.strip() == run.stdout.strip()
+    for name in STRATEGIES:
+        assert len(re.findall(rf"^\| {name} ", page, re.MULTILINE)) == 1 + 2 + 2  # supernet, 1 and 2 budgets, searches
     with Image.open(tmp_path / "out" / "comparison.png") as picture:
         assert picture.width > picture.height
 
