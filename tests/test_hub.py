@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import timm
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -181,6 +180,18 @@ def test_nothing_is_overwritten_without_force(saved, tmp_path):
     assert names(tmp_path) == ["file", "net"]
 
 
+def test_a_model_in_channels_last_is_saved_as_any_other(tmp_path):
+    model = made(model_name="sgnas", space="sgnas_micro", arch="-".join(["35"] * 8)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images)
+    save_model(model.to(memory_format=torch.channels_last), tmp_path / "net")
+    assert not model.conv_stem.weight.is_contiguous()
+    again = timm.create_model(f"local-dir:{tmp_path / 'net'}", pretrained=True).eval()
+    with torch.no_grad():
+        assert torch.equal(again(images), expected)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, monkeypatch, force):
     def full(*args, **kwargs):
@@ -190,7 +201,7 @@ def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, monkeypatch, force):
         (tmp_path / "net").mkdir()
         (tmp_path / "net" / "old.txt").write_text("old")
     before = [path.relative_to(tmp_path) for path in tmp_path.rglob("*")]
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr("sgnas_zoo.hub.models.save_file", full)
     with pytest.raises(ArtifactError, match="No space left"):
         save_model(saved[0], tmp_path / "net", force=force)
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == before

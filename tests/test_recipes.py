@@ -145,7 +145,7 @@ def wait_for_step(process, folder, least):
 def model(data, tmp_path_factory):
     """Folder of a model that `accelerate launch recipes/retrain.py` trained."""
     folder = tmp_path_factory.mktemp("runs") / "model"
-    finish(start(data, "retrain", *MICRO, *SMALL, "--dataset", data["three"], "--output", folder, "--epochs", 6,
+    finish(start(data, "retrain", *MICRO, *SMALL, "--dataset", data["three"], "--output", folder, "--epochs", 20,
                  "--drop-rate", 0.2, launcher=ACCELERATE))  # fmt: skip
     return folder
 
@@ -166,7 +166,7 @@ def test_retrain_leaves_a_model_that_timm_loads(model):
     assert "trained from scratch" in (model / "README.md").read_text()
     metrics = read(model / "metrics.json")
     assert metrics["top1"] > 60  # chance is 33
-    assert (metrics["images"], metrics["epochs"], metrics["seed"], metrics["split"]) == (23, 6, 0, "test")
+    assert (metrics["images"], metrics["epochs"], metrics["seed"], metrics["split"]) == (23, 20, 0, "test")
 
 
 def test_evaluate_gives_the_figures_of_retrain(call, data, model, tmp_path):
@@ -330,7 +330,7 @@ def test_a_folder_with_a_model_is_left_alone(call, data, model):
     code, _, err = call("retrain", *MICRO, *SMALL, "--dataset", data["three"], "--output", model)
     assert (code, "already holds a model" in err) == (2, True)
     code, _, err = call("retrain", *MICRO, *SMALL, "--dataset", data["three"], "--output", model, "--resume", "auto")
-    assert (code, "epochs: 6 there, 2 here" in err, "drop_rate: 0.2 there, 0.0 here" in err) == (2, True, True)
+    assert (code, "epochs: 20 there, 2 here" in err, "drop_rate: 0.2 there, 0.0 here" in err) == (2, True, True)
     assert (model / "model.safetensors").read_bytes() == before
 
 

@@ -221,6 +221,11 @@ WRONG = [
     ({"dataset": None}, "'dataset'"),
     ({"dataset": 3}, "is not valid"),
     ({"training": "long"}, "is not valid"),
+    ({"pool": -1}, "pool out of bounds"),
+    ({"pool": 10**9}, "pool out of bounds"),
+    ({"pool": True}, "pool out of bounds"),
+    ({"pool": "20"}, "pool out of bounds"),
+    ({"pool": 3}, "pool.json does not exist"),
 ]
 
 
@@ -235,7 +240,7 @@ def test_every_field_of_the_config_is_checked(saved):
 
 
 FIELDS = ["artifact", "format_version", "space", "num_classes", "in_chans", "resolution", "classes", "preprocessing",
-          "dataset", "training"]  # fmt: skip
+          "dataset", "training", "pool"]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats() | st.text(max_size=5),
     lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=5), values, max_size=4),

@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from timm.models import save_for_hf
+from safetensors.torch import save_file
+from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import new_folder, write_json
 
-NOT_SAVED = ("num_classes", "flops", "params", "generator", "resolution")
+NOT_SAVED = (
+    "num_classes", "flops", "params", "latency", "bitops", "profile", "measure", "generator", "resolution",
+)  # fmt: skip
 """Arguments that a rebuilt model does not take: classes are stated at the root (twice is an error in transformers), a
 budget was only the way to the architecture."""
 
@@ -44,7 +47,9 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
     model._model_args = {k: v for k, v in arguments.items() if k not in NOT_SAVED}  # type: ignore[assignment]
     try:
         with new_folder(folder, force) as staging:
-            save_for_hf(model, str(staging), model_config={"sgnas": record}, safe_serialization=True)
+            state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}  # channels_last is not
+            save_file(state, staging / WEIGHTS)
+            save_config_for_hf(model, str(staging / CONFIG), model_config={"sgnas": record})
             config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
             config["model_args"].pop("num_classes", None)
             labels = config["pretrained_cfg"].pop("label_names", None)

@@ -40,7 +40,7 @@ from sgnas_zoo.zoo import published
 FORMAT_VERSION = 1
 CALIBRATION, POOL = "calibration.safetensors", "pool.json"
 CALIBRATION_BATCH = 128
-MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES = 100_000, 4096, 10_000
+MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES, MAX_POOL = 100_000, 4096, 10_000, 10_000
 """Larger ones are refused before anything is allocated."""
 LEAST_CROP = 0.1
 """Least ``crop_pct``: images are scaled up by its inverse."""
@@ -117,7 +117,8 @@ class TrainedSupernet:
         images = self.calibration.permute(0, 2, 3, 1).numpy()
         device = self.supernet.classifier.weight.device
         for part in np.array_split(images, -(-len(images) // CALIBRATION_BATCH)):  # of equal weight
-            yield torch.stack([transform(Image.fromarray(image)) for image in part]).to(device)
+            batch = torch.stack([transform(Image.fromarray(image)) for image in part])
+            yield batch.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU
 
 
 def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) -> None:
@@ -175,7 +176,8 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
     weights, images = artifact.file(WEIGHTS), _read_images(artifact.file(CALIBRATION))
     fill(trained.supernet, weights)
     trained.supernet.eval().requires_grad_(False)
-    pool = _read_pool(artifact.file(POOL), trained.supernet.space) if config.get("pool") else ()
+    count = config.get("pool", 0)
+    pool = _read_pool(artifact.file(POOL), trained.supernet.space, count) if count else ()
     source = GeneratorSource(artifact.id, artifact.commit, sha256(weights))
     return replace(trained, calibration=images, pool=pool, source=source)
 
@@ -206,6 +208,8 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
             raise ValueError("num_classes, in_chans or resolution out of bounds")
         if in_chans != 3:
             raise ValueError("in_chans is not 3")
+        if type(pool := config.get("pool", 0)) is not int or not 0 <= pool <= MAX_POOL:
+            raise ValueError("pool out of bounds")
         classes = tuple(text(name) for name in items(config["classes"]))
         if len(classes) != num_classes:
             raise ValueError(f"{len(classes)} class names for {num_classes} classes")
@@ -230,10 +234,13 @@ def _read_images(path: Path) -> Tensor:
     return images
 
 
-def _read_pool(path: Path, space: SearchSpace) -> tuple[Arch, ...]:
-    """The candidate pool: architecture strings, best first."""
+def _read_pool(path: Path, space: SearchSpace, count: int) -> tuple[Arch, ...]:
+    """The candidate pool: as many architecture strings as the config says, best first."""
     try:
-        return tuple(space.parse(text(arch)) for arch in items(read_config(path)["candidates"]))
+        candidates = items(read_config(path)["candidates"])
+        if len(candidates) != count:
+            raise ValueError(f"{len(candidates)} candidates instead of {count}")
+        return tuple(space.parse(text(arch)) for arch in candidates)
     except (KeyError, ValueError, ZooError) as error:
         raise ArtifactError(
             f"{path} holds no candidate pool of {space.name} ({brief(error)}); fetch the artifact again."

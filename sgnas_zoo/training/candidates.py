@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
 from sgnas_zoo.errors import ArtifactError, DataError
@@ -62,7 +63,7 @@ def inherited_accuracy(trained: TrainedSupernet, images: LabelledImages, acceler
     def score(archs: Sequence[Arch]) -> list[float]:
         found = []
         for arch in archs:
-            network = trained.inherit(arch).to(accelerator.device)
+            network = trained.inherit(arch).to(memory_format=torch.channels_last).to(accelerator.device)
             if not batches:
                 set_input(network)
                 batches.extend(measuring_loader(images, network, accelerator, workers=workers))

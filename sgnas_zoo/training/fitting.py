@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from accelerate import skip_first_batches  # type: ignore[import-untyped, unused-ignore]
 from torch import nn
 from torch.nn import functional as F
@@ -88,6 +89,7 @@ def fit(
         TrainingError: If a loss is not finite.
         CheckpointError: If there is none to resume from, it is of other settings, or none can be written.
     """
+    network.to(memory_format=torch.channels_last)  # depthwise convolutions: twice as fast on a CPU, and best on a GPU
     ema = moving_average(network, ema_decay, accelerator)
     wrapped, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     steps_per_epoch = steps_per_epoch or len(loader)
@@ -154,4 +156,5 @@ def fit(
             if save():
                 return None
     trained = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False, keep_torch_compile=False)
-    return Fitted(ema.module if ema else trained.eval(), round((time.monotonic() - started) / 3600, 3))
+    final = (ema.module if ema else trained.eval()).to(memory_format=torch.contiguous_format)  # as it will be loaded
+    return Fitted(final, round((time.monotonic() - started) / 3600, 3))
