@@ -37,6 +37,7 @@ from sgnas_zoo.hub.cards import EVALUATION, write_card
 from sgnas_zoo.hub.files import among_others, read_config, write_json
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.gumbel import gumbel_probs
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
@@ -109,7 +110,8 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
     trained = load_supernet(supernet)
     space = trained.supernet.space
     conditions = native_conditions(space, form="search", num_classes=trained.supernet.num_classes)
-    table = COSTS["macs"].table(space, conditions)
+    cost = BUDGET_COSTS[space.budget]
+    table = COSTS[cost].table(space, conditions)
     cost_range = target_range(table, low, high)
     accelerator = make_accelerator(output, report_to)
 
@@ -131,7 +133,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
 
     # The generator is small and the supernet frozen: gradients are averaged by hand, DDP has nothing to add.
     set_seed(seed)
-    generator = ArchGenerator(draw_prior(table, sum(cost_range) / 2, seed), "macs", conditions, cost_range)
+    generator = ArchGenerator(draw_prior(table, sum(cost_range) / 2, seed), cost, conditions, cost_range)
     generator.to(accelerator.device)
     optimizer = torch.optim.Adam(generator.parameters(), lr, betas=(0.5, 0.999))
     frozen = trained.supernet.to(accelerator.device)

@@ -57,6 +57,7 @@ class Generated:
         requested: The budgets: ``flops`` and ``params`` in plain counts, ``latency_ms`` in milliseconds.
         macs: MACs it has, batch 1.
         params: Parameters it has.
+        bitops: BitOps of its quantised convolutions; 0 where it has none.
         proven: Whether it is proven to be the most probable architecture within the budgets.
         generator: The generator that proposed it.
         latency: Its latency, where one was asked for.
@@ -68,6 +69,7 @@ class Generated:
     requested: Mapping[str, float]
     macs: int
     params: int
+    bitops: int
     proven: bool
     generator: GeneratorSource
     latency: Latency | None = None
@@ -81,6 +83,7 @@ class Generated:
             "requested": dict(self.requested),
             "macs": self.macs,
             "params": self.params,
+            **({"bitops": self.bitops} if self.bitops else {}),
             **(self.latency.record() if self.latency else {}),
             "generator": asdict(self.generator),
         }
@@ -108,7 +111,7 @@ def answer(
         ArtifactError: If the profile is for something else.
     """
     space = generator.space
-    tables: dict[str, CostTable] = {cost: COSTS[cost].table(space, conditions) for cost in ("macs", "params")}
+    tables: dict[str, CostTable] = {cost: COSTS[cost].table(space, conditions) for cost in ("macs", "params", "bitops")}
     if "latency" in budgets:
         profile = profile or own_profile(space, conditions)
         tables["latency_ms"] = profile.table(space, conditions)
@@ -129,6 +132,7 @@ def answer(
                 requested={_asked(name): plain(limits[number]) for name, limits in budgets.items()},
                 macs=int(tables["macs"].measure(decoded.arch)),
                 params=int(tables["params"].measure(decoded.arch)),
+                bitops=int(tables["bitops"].measure(decoded.arch)),
                 proven=decoded.proven,
                 generator=generator.source,
                 latency=latency,

@@ -39,6 +39,7 @@ for _command in (list_, info, profile, benchmark, export, search, compare, push,
 @click.option("--flops", type=Count(), multiple=True, help="Most FLOPs (MACs), such as 350M; repeat for several.")
 @click.option("--params", type=Count(), multiple=True, help="Most parameters, such as 6M; bounds combine.")
 @click.option("--latency", multiple=True, help="Most time for a batch, such as 20ms; repeat for several.")
+@click.option("--bitops", type=Count(), multiple=True, help="Most BitOps, such as 14G, in a space of bits.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
 @click.option("--no-measure", is_flag=True, help="Do not measure what was made for a latency: the device is not here.")
 @click.option("--space", help="Search space; by default the first whose range holds the budget.")
@@ -58,17 +59,19 @@ for _command in (list_, info, profile, benchmark, export, search, compare, push,
 @click.option("--force", is_flag=True, help="Replace the output folder.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple[str, ...], profile: str | None,
-             no_measure: bool, output: Path | None, pretrained: str | None, push_to_hub: str | None,
-             private: bool | None, revision: str | None, create_pr: bool, tag: str | None, force: bool, seed: int,
-             as_json: bool, **options: Any) -> None:  # fmt: skip
+def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple[str, ...],
+             bitops: tuple[float, ...], profile: str | None, no_measure: bool, output: Path | None,
+             pretrained: str | None, push_to_hub: str | None, private: bool | None, revision: str | None,
+             create_pr: bool, tag: str | None, force: bool, seed: int, as_json: bool, **options: Any,
+             ) -> None:  # fmt: skip
     """Generate architectures for budgets; with --output or --push-to-hub, make the model."""
     hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
-    if not flops and not params and not latency:
+    amounts: dict[str, Any] = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
+    if not any(amounts.values()):
         raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
     if (profile or no_measure) and not latency:
         raise click.UsageError("--profile and --no-measure are about a latency; add --latency 20ms.")
-    if (output or push_to_hub) and max(len(flops), len(params), len(latency)) > 1:
+    if (output or push_to_hub) and max(map(len, amounts.values())) > 1:
         raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
     if pretrained and not (output or push_to_hub):
         raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
@@ -85,12 +88,11 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple
     if latency:
         options |= {"profile": profile, "measure": not no_measure}
     if output is None and push_to_hub is None:
-        asked: dict[str, Any] = {"flops": flops or None, "params": params or None, "latency": latency or None}
+        asked = {name: own for name, own in amounts.items() if own}
         with told():
             records = [result.record() for result in factory.generate(**asked, **options)]
     else:
-        asked = {"flops": flops, "params": params, "latency": latency}
-        budgets = {name: next(iter(amounts), None) for name, amounts in asked.items()}
+        budgets = {name: next(iter(own), None) for name, own in amounts.items()}
         with TemporaryDirectory() as temporary:
             folder = output or Path(temporary) / str(push_to_hub).partition("/")[2]
             records = [_write(folder, force, pretrained, seed, **budgets, **options)]
@@ -135,6 +137,8 @@ def _line(record: dict[str, Any]) -> str:
         for name, limit in record["requested"].items()
     )
     counted = f"{record['macs'] / 1e6:.2f}M MACs, {record['params'] / 1e6:.3f}M params"
+    if "bitops" in record:
+        counted += f", {record['bitops'] / 1e6:.2f}M BitOps"
     if "latency_ms" in record:
         measured = f"measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else "not measured"
         counted += f", predicted {record['latency_ms']:.2f} ms, {measured}"

@@ -22,7 +22,9 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--strategies", required=True, help="Such as generator,evolution,greedy,random.")
 @click.option("--space", required=True, help="Search space.")
 @click.option("--budgets", required=True, help="Such as 2M,3M,4M; 5ms,10ms for a latency.")
-@click.option("--cost", default="flops", show_default=True, help="What the budgets bound: flops, params or latency.")
+@click.option(
+    "--cost", default="flops", show_default=True, help="What the budgets bound: flops, params, latency or bitops."
+)
 @click.option("--supernet", multiple=True, metavar="[STRATEGY=]PLACE",
               help="Folder or Hub repo, of all strategies or of one; repeat. By default the embedded one.")  # fmt: skip
 @click.option("--dataset", required=True, help="Hub id or folder of what they were trained on.")

@@ -27,6 +27,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--flops", type=Count(), help="Most FLOPs (MACs), such as 330M.")
 @click.option("--params", type=Count(), help="Most parameters, such as 6M; bounds combine.")
 @click.option("--latency", help="Most time for a batch, such as 20ms.")
+@click.option("--bitops", type=Count(), help="Most BitOps, such as 14G, in a space of bits.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for latency; by default this device's.")
 @click.option("--objectives", default="accuracy,flops", show_default=True, help="What the front is over.")
 @click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
@@ -108,7 +109,7 @@ def _search(trained: Any, strategy: str, objectives: list[str], *, generator: st
     space = trained.supernet.space
     limits = single(stated(**budgets))
     if strategy == "generator" and not limits:
-        raise click.UsageError("A generator answers a budget; add --flops 330M, --params or --latency.")
+        raise click.UsageError("A generator answers a budget; add --flops 330M, or another.")
     if profile and "latency" not in (*limits, *objectives):
         raise click.UsageError("--profile is about latency; add --latency 20ms, or name latency in --objectives.")
     makes = load(generator, space.name) if strategy == "generator" or generator else None
@@ -131,9 +132,10 @@ def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None
 
 def _line(result: Mapping[str, Any]) -> str:
     best = result["best"]
-    latency = f", predicted {best['latency_ms']:.2f} ms" if "latency_ms" in best else ""
+    more = f", predicted {best['latency_ms']:.2f} ms" if "latency_ms" in best else ""
+    more += f", {best['bitops'] / 1e6:.2f}M BitOps" if "bitops" in best else ""
     return (
         f"{result['strategy']}: {best['top1']:.2f} % held-out top-1, {best['macs'] / 1e6:.2f}M MACs, "
-        f"{best['params'] / 1e6:.3f}M params{latency}, {result['space']} {best['arch']} "
+        f"{best['params'] / 1e6:.3f}M params{more}, {result['space']} {best['arch']} "
         f"({result['evaluations']} evaluations, {result['seconds']:.0f} s)"
     )

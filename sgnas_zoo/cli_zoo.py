@@ -81,10 +81,10 @@ def _space(name: str) -> dict[str, Any]:
 
     space = SPACES[name]
     layers, slots, choices = space.shape
-    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params")}
+    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params", "bitops")}
     return {
         "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
-        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items()},
+        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items() if t.maximum},
         "generator": embedded_generator(name) is not None,
         "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
     }  # fmt: skip

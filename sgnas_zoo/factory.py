@@ -15,7 +15,7 @@ from sgnas_zoo.costs import Conditions, native_conditions
 from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, unknown_name
 from sgnas_zoo.hub.loading import load_model
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.models.builder import build_model, count_macs, count_params
+from sgnas_zoo.models.builder import build_model, count_bitops, count_macs, count_params
 from sgnas_zoo.profiles import ProfileLike, find_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
@@ -59,6 +59,7 @@ def generate(
     flops: Amount | None = None,
     params: Amount | None = None,
     latency: Amount | None = None,
+    bitops: Amount | None = None,
     profile: ProfileLike | None = None,
     measure: bool = True,
     space: str | None = None,
@@ -77,6 +78,7 @@ def generate(
         flops: Most FLOPs as NAS papers count them (MACs of convolutions and linear layers, batch 1); a number or N.
         params: Most parameters; a number or N.
         latency: Most time for a batch, with its unit: "20ms"; one or N. It bounds what the profile predicts.
+        bitops: Most BitOps, in a space of bits; a number or N.
         profile: Device profile that predicts latency: loaded, or its file, folder or Hub repo id. By default this
             device's own with its default runtime, from the user's cache; it is measured there once, within minutes.
         measure: Measure every network made for a latency on this machine, and ask for a quicker one where it takes
@@ -92,7 +94,7 @@ def generate(
         ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
-    budgets = broadcast(stated(flops=flops, params=params, latency=latency))
+    budgets = broadcast(stated(flops=flops, params=params, latency=latency, bitops=bitops))
     found = find_profile(profile)
     named = space if found is None else space or found.space
     chosen = load(generator, "" if generator else choose_space(named, None, None, budgets))
@@ -109,6 +111,7 @@ def create_model(
     flops: float | None = None,
     params: float | None = None,
     latency: str | None = None,
+    bitops: float | None = None,
     space: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
@@ -125,6 +128,7 @@ def create_model(
         flops: Most FLOPs (MACs) of the model returned, as in ``generate``.
         params: Most parameters of the model returned.
         latency: Most time for a batch, with its unit: "20ms". Its ``profile`` and ``measure`` are as in ``generate``.
+        bitops: Most BitOps of the model returned, in a space of bits.
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
@@ -132,14 +136,14 @@ def create_model(
             reach the Hub. Everything else goes to ``timm.create_model`` (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:
-        For MBConv families a ``timm.models.EfficientNet``; ``model.sgnas`` holds the record of a generated one, with
-        the commit that each of its parts was read at.
+        For MBConv families a ``timm.models.EfficientNet``, for those of bits a ``timm.models.ResNet``; ``model.sgnas``
+        holds the record of a generated one, with the commit that each of its parts was read at.
 
     Raises:
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    asked = given(flops=flops, params=params, latency=latency)
+    asked = given(flops=flops, params=params, latency=latency, bitops=bitops)
     budgets = single(stated(**asked))
     if latency and (found := find_profile(kwargs.get("profile"))):
         kwargs["profile"], space = found, space or found.space
@@ -315,7 +319,12 @@ def _check_model(model: nn.Module, conditions: Conditions, budgets: Mapping[str,
     """Refuse a model that keywords have made dearer than its budgets, by counting it."""
     if "latency" in budgets:
         raise BudgetError("These keywords may take time that no profile knows; drop them, or ask for flops or params.")
-    counted = {"flops": count_macs(model, conditions.resolution, conditions.in_chans), "params": count_params(model)}
+    seen = conditions.resolution, conditions.in_chans
+    counted = {
+        "flops": count_macs(model, *seen),
+        "params": count_params(model),
+        "bitops": count_bitops(model, *seen),
+    }
     for name, limit in budgets.items():
         if counted[name] > limit:
             raise BudgetError(

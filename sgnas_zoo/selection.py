@@ -16,7 +16,7 @@ from sgnas_zoo.profiles import own_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
-from sgnas_zoo.zoo import default_entry
+from sgnas_zoo.zoo import default_arch
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def pick(
         conditions = native_conditions(SPACES[space], **changes)
         result = answer(load(generator, space), conditions, broadcast(budgets), profile, measure)[0]
         return Pick(result.arch, conditions, result)
-    chosen = default_entry(family).parsed() if arch is None else _family_space(family, space).parse(arch)
+    chosen = default_arch(family) if arch is None else _family_space(family, space).parse(arch)
     conditions = native_conditions(chosen.space, **changes)
     for name, limit in budgets.items():
         priced = COSTS[BUDGET_COSTS[name]] if name != "latency" else profile or own_profile(chosen.space, conditions)
@@ -130,4 +130,4 @@ def _in_range(space: SearchSpace, budget: str, limits: Sequence[float]) -> bool:
 
 def _family_space(family: str, space: str | None) -> SearchSpace:
     """The named space, or the one that a family's bare architecture strings are read in."""
-    return SPACES[space or default_entry(family).space]
+    return SPACES[space] if space else default_arch(family).space

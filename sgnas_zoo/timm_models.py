@@ -15,8 +15,8 @@ from timm.models import PretrainedCfg, generate_default_cfgs, register_model, re
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.spaces import SPACES, FormName, families
-from sgnas_zoo.zoo import ZooEntry, default_entry, supernet_entries, zoo_entries
+from sgnas_zoo.spaces import SPACES, FormName, QuantisedSpace, families
+from sgnas_zoo.zoo import ZooEntry, default_arch, supernet_entries, zoo_entries
 
 if TYPE_CHECKING:
     from sgnas_zoo.search.generator import ArchGenerator
@@ -30,8 +30,14 @@ def _cfg(**changes: Any) -> Any:
     }  # fmt: skip
 
 
+def _ends(family: str) -> dict[str, str]:
+    """Names of the first and the last layer: timm's ResNets have others than its EfficientNets."""
+    resnet = any(isinstance(SPACES[name], QuantisedSpace) for name in SPACES if SPACES[name].family == family)
+    return {"first_conv": "conv1", "classifier": "fc"} if resnet else {}
+
+
 default_cfgs = generate_default_cfgs(
-    {f"{family}.untrained": _cfg() for family in families() if family not in zoo_entries()}
+    {f"{family}.untrained": _cfg(**_ends(family)) for family in families() if family not in zoo_entries()}
     | {
         f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}")
         for name in zoo_entries()
@@ -51,12 +57,13 @@ def _family(name: str) -> Callable[..., nn.Module]:
         flops: float | None = None,
         params: float | None = None,
         latency: str | None = None,
+        bitops: float | None = None,
         generator: ArchGenerator | str | Path | None = None,
         **kwargs: Any,
     ) -> nn.Module:
         from sgnas_zoo import factory
 
-        budgets = {"flops": flops, "params": params, "latency": latency}
+        budgets = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
         published = any(SPACES[entry.space].family == name for entry in supernet_entries())
         if pretrained and (pretrained is not True or (published and not _names_weights(name, kwargs))):
             return factory.build_inherited(name, pretrained, arch, space, budgets, generator, **kwargs)
@@ -64,8 +71,8 @@ def _family(name: str) -> Callable[..., nn.Module]:
         return factory.build_family(name, bool(pretrained), arch, space, form, budgets, generator, **kwargs)
 
     build.__doc__ = (
-        f"A network of the family {name}: by architecture string, or made for a budget; {default_entry(name).name} "
-        "where neither is given.\n\n``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits "
+        f"A network of the family {name}: by architecture string, or made for a budget; {default_arch(name)} where "
+        "neither is given.\n\n``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits "
         "the default weights of its space; a tag, a folder or a Hub repo names the supernet to inherit from."
     )
     return _named(build, name)

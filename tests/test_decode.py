@@ -139,6 +139,8 @@ def test_logits_that_prefer_nothing_still_spend_the_budget():
 def test_the_ends_of_the_range_can_be_asked_for(space):
     for cost in COSTS:
         prices = table(cost, space)
+        if not prices.maximum:  # BitOps, where nothing is quantised
+            continue
         cheapest, dearest = decode(random_log_probs(space, 0, 2), [Bound(prices, [prices.minimum, prices.maximum])])
         assert prices.measure(cheapest.arch) == prices.minimum
         assert 0.99 * prices.maximum <= prices.measure(dearest.arch) <= prices.maximum

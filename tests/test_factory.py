@@ -18,7 +18,7 @@ from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces import SPACES, families
 from sgnas_zoo.zoo import published, supernet_entries, zoo_entries
 
 IMAGENET, CIFAR = SPACES["sgnas_imagenet"], SPACES["sgnas_cifar"]
@@ -231,7 +231,8 @@ def test_a_space_of_another_family():
 
 def test_there_are_eight_published_networks():
     assert len(zoo_entries()) == 8
-    assert {"sgnas", "greedynas", *zoo_entries()} == set(list_models())
+    assert {*families(), *zoo_entries()} == set(list_models())
+    assert {"sgnas", "greedynas", "spos", "resnet18_bits"} <= {*families()}
 
 
 @pytest.mark.parametrize("name", zoo_entries())
@@ -366,7 +367,7 @@ def test_help_loads_neither_torch_nor_timm():
 ORDER = (
     "errors", "registry", "spaces", "costs", "models", "supernet", "search", "export", "measure", "zoo", "hub",
     "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "training", "cli_zoo",
-    "cli_hub", "cli_measure", "cli_search", "cli",
+    "cli_hub", "cli_measure", "cli_search", "cli_compare", "cli",
 )  # fmt: skip
 RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")

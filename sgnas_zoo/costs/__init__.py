@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sgnas_zoo.costs.analytic import CONV_MACS, MACS, PARAMS
+from sgnas_zoo.costs.analytic import BITOPS, CONV_MACS, MACS, PARAMS
 from sgnas_zoo.costs.table import Conditions, CostTable, native_conditions
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import SearchSpace
@@ -36,7 +36,7 @@ class Cost(Protocol):
 
 
 COSTS: Registry[Cost] = Registry("cost")
-for _cost in (MACS, CONV_MACS, PARAMS):
+for _cost in (MACS, CONV_MACS, PARAMS, BITOPS):
     COSTS.register(_cost.name, _cost)
 
 __all__ = ["COSTS", "Conditions", "Cost", "CostTable", "native_conditions"]

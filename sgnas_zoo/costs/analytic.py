@@ -1,4 +1,4 @@
-"""Costs counted from the convolutions of a block: MACs and parameters.
+"""Costs counted from the convolutions of a block: MACs, parameters, and BitOps (SPOS, 1904.00420).
 
 One multiply-accumulate is one MAC; batch norm, activations, pooling and the scaling of squeeze-and-excitation are free.
 NAS papers write FLOPs where they count MACs, and so do the ``flops=`` argument and ``--flops``; twice the MACs
@@ -7,6 +7,7 @@ would be the FLOPs of everybody else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 from sgnas_zoo.costs.table import Conditions, CostTable
 from sgnas_zoo.spaces import Block, Conv, SearchSpace
 
-CostName = Literal["macs", "conv_macs", "params"]
+CostName = Literal["macs", "conv_macs", "params", "bitops"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class AnalyticCost:
         """Cost of one convolution whose output is ``size`` x ``size``."""
         weights = conv.kernel**2 * conv.in_chs // conv.groups * conv.out_chs
         if self.name == "params":
-            return weights + conv.bias * conv.out_chs + 2 * conv.norm * conv.out_chs
+            return weights + conv.bias * conv.out_chs + 2 * conv.norm * conv.out_chs + bool(conv.bits)
+        if self.name == "bitops":
+            return weights * size**2 * math.prod(conv.bits) if conv.bits else 0
         if self.name == "conv_macs" and conv.linear:
             return 0
         return weights * size**2
@@ -47,7 +50,12 @@ class AnalyticCost:
 
 MACS = AnalyticCost("macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1")
 CONV_MACS = AnalyticCost("conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them")
-PARAMS = AnalyticCost("params", "parameters", "weights, biases and affine batch norm parameters")
+PARAMS = AnalyticCost("params", "parameters", "weights, biases, affine batch norm parameters and learned clips")
+BITOPS = AnalyticCost(
+    "bitops",
+    "BitOps",
+    "multiply-accumulates of quantised convolutions, times bits of weights and of activations, batch 1",
+)
 
 
 def _price(cost: AnalyticCost, block: Block, size: int) -> int:

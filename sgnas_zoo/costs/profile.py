@@ -152,8 +152,10 @@ def deployed(variant: Variant) -> str:
 
     Kernels of a block merge into one convolution as large as the largest of them (``deploy``), so this is all that its
     time depends on: 83 blocks of an SGNAS layer come down to 18. "skip" takes no time. In a shuffle block kernels
-    follow each other, and "w" is the factor of its width.
+    follow each other, and "w" is the factor of its width. A quantised convolution has bits of weights and activations.
     """
+    if variant.bits:
+        return "w{}_a{}".format(*variant.bits)
     if not variant.kernels:
         return "skip"
     if variant.scale:

@@ -32,6 +32,7 @@ WEIGHTS = {
 """What a card says of weights, by their recorded origin."""
 COSTS = {
     "flops": ("FLOPs (multiply-accumulates)", "macs"), "params": ("parameters", "params"),
+    "bitops": ("BitOps", "bitops"),
     "latency": ("latency, ms", "latency_ms"), "latency_ms": ("latency, ms", "latency_ms"),
 }  # fmt: skip
 """How a budget is called, and which field of the record holds what was achieved."""
@@ -51,6 +52,7 @@ def model_facts(config: Fields, evaluation: Fields) -> Facts:
         "architecture": code(config.text("architecture") or "unknown"),
         "arch": None if arch is None else f"`{arch}`",
         "space": None if arch is None else arch.space.name,
+        "quantised": arch is not None and arch.space.budget == "bitops",
         "form": code(record.text("form") or config.part("model_args").text("form") or "final"),
         "classes": f"{classes:,.0f}",
         "resolution": f"{size[-1]:,.0f}" if size else None,
@@ -185,11 +187,12 @@ def _amount(value: float | None) -> str:
 
 
 def _counted(record: Fields) -> str | None:
-    """MACs and parameters with their conditions."""
-    macs, params = record.number("macs"), record.number("params")
+    """MACs, parameters and BitOps with their conditions."""
+    macs, params, bitops = (record.number(name) for name in ("macs", "params", "bitops"))
     if macs is None or params is None:
         return None
-    return f"{macs:,.0f} multiply-accumulates, {params:,.0f} parameters ({conditions(record)})"
+    bits = f", {bitops:,.0f} BitOps" if bitops else ""
+    return f"{macs:,.0f} multiply-accumulates, {params:,.0f} parameters{bits} ({conditions(record)})"
 
 
 def _latency(record: Fields) -> str | None:

@@ -1,4 +1,4 @@
-"""An architecture as a small picture: one column per searched layer, one cell per group of depthwise channels."""
+"""An architecture as a small picture: a column per searched layer, a cell per group of depthwise channels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def draw(arch: Arch) -> bytes:
 
     Columns are searched layers from input to output. Each cell is one group of depthwise channels with the side of its
     kernel, from the bottom up; pale cells are skipped. A triangle marks a layer that halves the resolution, a dot one
-    that chose squeeze-and-excitation; a line parts two stages, with their channels below.
+    that chose squeeze-and-excitation; a line parts two stages, with their channels below. A quantised convolution has a
+    cell for the bits of its weights and one above for those of its input.
     """
     space = arch.space
-    cells = max(len(variant.kernels) for layer in range(len(space.layers)) for variant in space.merge(layer).variants)
+    variants = (variant for layer in range(len(space.layers)) for variant in space.merge(layer).variants)
+    cells = max(len(variant.kernels + variant.bits) for variant in variants)
     lefts = _lefts(space)
     base = MARGIN + HEAD + cells * (CELL[1] + GAP)
     image = Image.new("P", (lefts[-1] + CELL[0] + MARGIN, base + FOOT + MARGIN), PAPER)
@@ -62,9 +64,9 @@ def _lefts(space: SearchSpace) -> list[int]:
 def _column(pen: ImageDraw.ImageDraw, arch: Arch, number: int, left: int, base: int, cells: int) -> None:
     """Draw one layer."""
     space = arch.space
-    sides = sorted({kernel for choice in space.choices for kernel in choice.kernels})
+    sides = sorted({number for choice in space.choices for number in choice.kernels + choice.bits})
     choices = [space.choices[pick] for pick in arch.picks[number]]
-    kernels = [kernel for choice in choices for kernel in choice.kernels]
+    kernels = [number for choice in choices for number in choice.kernels + choice.bits]
     for place in range(cells):
         top = base - (place + 1) * (CELL[1] + GAP)
         active = place < len(kernels)

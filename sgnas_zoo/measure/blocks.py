@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.costs.profile import deployed
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.deploy import deploy
-from sgnas_zoo.spaces import Arch, SearchSpace, Variant
+from sgnas_zoo.spaces import Arch, QuantisedSpace, SearchSpace, Variant
 from sgnas_zoo.spaces.blocks import Block
 
 SPREAD = 0.15
@@ -54,7 +55,15 @@ def timed_blocks(space: SearchSpace, conditions: Conditions, batch_size: int) ->
 
     They are taken out of whole networks: as many as the layer with the most choices has, each layer another one in
     each of them.
+
+    Raises:
+        SpaceError: If the space is one of bits.
     """
+    if isinstance(space, QuantisedSpace):
+        raise SpaceError(
+            f"Networks of {space.name} are rounded in floating point, so their time here says nothing of few bits; "
+            "bound --bitops, or import a table of a device that has them (profile --from-csv)."
+        )
     options = [_options(space, layer) for layer in range(len(space.layers))]
     found: dict[tuple[Block, int], TimedBlock] = {}
     for number in range(max(map(len, options))):
@@ -64,7 +73,7 @@ def timed_blocks(space: SearchSpace, conditions: Conditions, batch_size: int) ->
         for layer, (choice, variant) in enumerate(chosen):
             if layer in blocks:
                 module, example = blocks[layer]
-                plain = replace(space.block(layer, variant, conditions.form), kernels=_merged(variant))
+                plain = replace(space.block(layer, variant, conditions.form), kernels=_merged(variant))  # type: ignore[arg-type]
                 known = found.setdefault((plain, example.shape[-1]), TimedBlock(module, example, []))
                 if (layer, choice) not in known.places:
                     known.places.append((layer, choice))

@@ -8,22 +8,24 @@ from typing import Any
 
 import torch
 from timm.layers import get_act_layer
-from timm.models import EfficientNet, PretrainedCfg, build_model_with_cfg
+from timm.models import EfficientNet, PretrainedCfg, ResNet, build_model_with_cfg
 from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args
+from timm.models.resnet import BasicBlock
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.block_strings import arch_def
+from sgnas_zoo.models.quantised import QuantisedConv2d, searched_convolutions
 from sgnas_zoo.models.shufflenet import ShuffleNet
-from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Shuffle, ShuffleSpace
+from sgnas_zoo.spaces import Arch, FormName, QuantisedSpace, SearchSpace, Shuffle, ShuffleSpace
 
 
 def build_model(
     variant: str, arch: Arch, form: FormName, pretrained: bool = False, resolution: int | None = None, **kwargs: Any
 ) -> nn.Module:
-    """Build the timm model of an architecture: a ``timm.models.EfficientNet``, or a ``ShuffleNet``, which extends it.
+    """Build the timm model of an architecture: an ``EfficientNet`` or ``ResNet`` of timm's, or a ``ShuffleNet``.
 
     Args:
         variant: timm name of the entry point.
@@ -31,8 +33,8 @@ def build_model(
         form: "final" (stand-alone) or "search" (as in the supernet).
         pretrained: Load the weights that ``pretrained_cfg`` points to.
         resolution: Input side in pixels to note in ``pretrained_cfg``; by default the space's.
-        kwargs: What timm's EfficientNet or our ShuffleNet takes; what shapes the architecture is fixed and raises
-            TypeError.
+        kwargs: What timm's EfficientNet and ResNet or our ShuffleNet take; what shapes the architecture is fixed and
+            raises TypeError.
 
     Returns:
         The model, or timm's feature wrapper with ``features_only=True``.
@@ -41,17 +43,24 @@ def build_model(
     overlay = kwargs.pop("pretrained_cfg_overlay", None) or {}
     if not isinstance(kwargs.get("pretrained_cfg"), dict | PretrainedCfg):  # a saved model brings its own
         overlay = _native_input(space, resolution or space.resolution) | overlay
-    levels = 1 + sum(row.stride > 1 for row in space.rows)
+    kwargs["act_layer"] = kwargs.get("act_layer") or get_act_layer(style.stem_act)
+    build: Any
+    fixed: dict[str, Any] = {}
+    quantised = isinstance(space, QuantisedSpace)
+    if quantised:
+        levels, build = 1 + len(space.rows), partial(_resnet, arch)
+    else:
+        levels = 1 + sum(row.stride > 1 for row in space.rows)
+        build = partial(_shufflenet, arch) if isinstance(space, ShuffleSpace) else partial(_efficientnet, arch, form)
+        kwargs["norm_layer"] = kwargs.get("norm_layer") or partial(nn.BatchNorm2d, **resolve_bn_args(kwargs))
+        fixed = {"stem_size": space.stem_chs, "num_features": space.head_chs}
     model: nn.Module = build_model_with_cfg(
-        partial(_shufflenet, arch) if isinstance(space, ShuffleSpace) else partial(_efficientnet, arch, form),
+        build,
         variant,
         pretrained,
-        feature_cfg={"out_indices": tuple(range(levels)), "flatten_sequential": True},
+        feature_cfg={"out_indices": tuple(range(levels)), "flatten_sequential": not quantised},
         pretrained_cfg_overlay=overlay,
-        stem_size=space.stem_chs,
-        num_features=space.head_chs,
-        act_layer=kwargs.pop("act_layer", None) or get_act_layer(style.stem_act),
-        norm_layer=kwargs.pop("norm_layer", None) or partial(nn.BatchNorm2d, **resolve_bn_args(kwargs)),
+        **fixed,
         **kwargs,
     )
     return model
@@ -69,6 +78,28 @@ def count_macs(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
     return int(counter.get_total_flops()) // 2
+
+
+def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
+    """BitOps of a model's forward pass on one image: those of its quantised convolutions, which are all that has any.
+
+    Args:
+        model: Any model of images; it is copied, not changed.
+        resolution: Side of the square input in pixels.
+        in_chans: Input channels.
+    """
+    ghost, total = copy.deepcopy(model).to("meta").eval(), 0
+
+    def count(module: Any, _: Any, out: Any) -> None:
+        nonlocal total
+        total += out.numel() * module.weight[0].numel() * module.weight_bits * module.act_bits
+
+    for module in ghost.modules():
+        if isinstance(module, QuantisedConv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
+    return total
 
 
 def count_params(model: nn.Module) -> int:
@@ -102,6 +133,28 @@ def _shufflenet(arch: Arch, **kwargs: Any) -> ShuffleNet:
         assert isinstance(block, Shuffle)
         stages[layer.stage].append(block)
     return ShuffleNet(stages, stem_stride=space.stem_stride, **kwargs)
+
+
+def _resnet(arch: Arch, **kwargs: Any) -> ResNet:
+    """A ResNet of basic blocks whose convolutions have the bits that an architecture chose."""
+    space = arch.space
+    assert isinstance(space, QuantisedSpace)
+    if space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
+        raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
+    depths, widths = (tuple(getattr(row, name) for row in space.rows) for name in ("repeats", "out_chs"))
+    model = ResNet(BasicBlock, depths, channels=widths, **kwargs)
+    if space.stem_stride == 1:
+        for feature in model.feature_info:
+            feature["reduction"] //= 2
+    like = model.conv1.weight
+    model.conv1 = nn.Conv2d(
+        model.in_chans, space.stem_chs, space.stem_kernel, space.stem_stride, space.stem_kernel // 2, bias=False,
+        device=like.device, dtype=like.dtype,
+    )  # fmt: skip
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    for place, picks in zip(searched_convolutions(model), arch.picks, strict=True):
+        place.put(QuantisedConv2d(place.conv, space.variant(picks).bits))
+    return model
 
 
 def _native_input(space: SearchSpace, size: int) -> dict[str, Any]:

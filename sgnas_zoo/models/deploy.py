@@ -13,6 +13,7 @@ from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sgnas_zoo.errors import ModelError
+from sgnas_zoo.models.quantised import QuantisedConv2d
 
 
 def deploy(model: nn.Module) -> nn.Module:
@@ -95,9 +96,14 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
         if node.op == "call_module" and isinstance(modules[node.target], nn.BatchNorm2d):
             source = node.args[0]
             alone = source.op == "call_module" and len(source.users) == 1
-            if alone and isinstance(modules[source.target], nn.Conv2d):
+            if alone and isinstance(modules[source.target], nn.Conv2d) and not _rounds(modules[source.target]):
                 pairs.append((source.target, node.target))
     return pairs
+
+
+def _rounds(conv: nn.Module) -> bool:
+    """Whether a convolution rounds its weights, so that none may be folded into them."""
+    return isinstance(conv, QuantisedConv2d)
 
 
 def _fold(model: nn.Module, conv_name: str, norm_name: str) -> None:

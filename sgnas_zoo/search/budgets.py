@@ -11,10 +11,12 @@ import numpy as np
 
 from sgnas_zoo.errors import BudgetError
 
-BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms"}
+BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms", "bitops": "bitops"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
 
-SCALES = {"flops": (1e6, "M MACs"), "params": (1e6, "M parameters"), "latency": (1.0, "ms")}
+SCALES = {
+    "flops": (1e6, "M MACs"), "params": (1e6, "M parameters"), "latency": (1.0, "ms"), "bitops": (1e6, "M BitOps"),
+}  # fmt: skip
 """What an amount is divided by where people read it, and its unit then."""
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}

@@ -129,6 +129,8 @@ def check_range(table: CostTable, limit: float) -> None:
     most = math.inf if table.unit == "ms" else table.maximum
     if math.isfinite(limit) and table.minimum <= limit <= most:
         return
+    if not table.maximum:
+        raise BudgetError(f"{table.space.name} has no {table.unit}; bound another cost, or choose another space.")
     cheap = not limit > table.maximum
     nearest = _extreme(table, cheap)
     unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit

@@ -12,8 +12,10 @@ import json
 from sgnas_zoo.errors import ArchError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces.arch import Arch
-from sgnas_zoo.spaces.blocks import Block, Conv, MBConv, Shuffle
+from sgnas_zoo.spaces.blocks import Block, Conv, MBConv, Quantised, Shuffle
 from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
+from sgnas_zoo.spaces.quantised import QuantisedSpace
+from sgnas_zoo.spaces.resnet_bits import RESNET18_BITS, RESNET34_BITS, RESNET_MICRO_BITS
 from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
 from sgnas_zoo.spaces.sgnas_micro import SGNAS_MICRO
 from sgnas_zoo.spaces.shuffle import ShuffleSpace
@@ -22,7 +24,10 @@ from sgnas_zoo.spaces.spos import SPOS, SPOS_CHANNEL
 from sgnas_zoo.spaces.variants import Choice, Variant
 
 SPACES: Registry[SearchSpace] = Registry("space")
-for _space in (SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE, SPOS, SPOS_CHANNEL):
+for _space in (
+    SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE, SPOS, SPOS_CHANNEL, RESNET18_BITS, RESNET34_BITS,
+    RESNET_MICRO_BITS,
+):  # fmt: skip
     SPACES.register(_space.name, _space)
 
 
@@ -49,6 +54,6 @@ def arch_from_json(text: str) -> Arch:
 
 
 __all__ = [
-    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Row", "SearchSpace", "Shuffle",
-    "ShuffleSpace", "Variant", "arch_from_json", "families",
+    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Quantised", "QuantisedSpace",
+    "Row", "SearchSpace", "Shuffle", "ShuffleSpace", "Variant", "arch_from_json", "families",
 ]  # fmt: skip

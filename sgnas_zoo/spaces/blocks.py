@@ -22,6 +22,7 @@ class Conv:
         norm: Whether an affine batch norm follows.
         at: Size of its output: that of the part's "input" or "output" map, or one "pixel" after pooling.
         linear: Whether it is the classifier, which tables of the papers leave out of their FLOPs.
+        bits: Bits of its weights and of its input, where it is quantised; it then has a learned clip besides.
     """
 
     in_chs: int
@@ -32,6 +33,7 @@ class Conv:
     norm: bool = True
     at: Literal["input", "output", "pixel"] = "output"
     linear: bool = False
+    bits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,5 +124,28 @@ class Shuffle:
         return (*main, *projection)
 
 
-Block = MBConv | Shuffle | Fixed
+@dataclass(frozen=True)
+class Quantised:
+    """A single convolution that is computed with few bits (SPOS, 1904.00420).
+
+    Args:
+        in_chs: Input channels.
+        out_chs: Output channels.
+        stride: What it shrinks the running map by; 1 for a shortcut, which ends at a map that another has shrunk.
+        kernel: Side of the square kernel.
+        bits: Bits of weights and of activations.
+    """
+
+    in_chs: int
+    out_chs: int
+    stride: int
+    kernel: int
+    bits: tuple[int, ...]
+
+    def convs(self) -> tuple[Conv, ...]:
+        """The convolution."""
+        return (Conv(self.in_chs, self.out_chs, self.kernel, bits=self.bits),)
+
+
+Block = MBConv | Shuffle | Quantised | Fixed
 """A part of a network: it has a ``stride`` and lists its ``convs()``."""

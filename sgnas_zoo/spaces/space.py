@@ -12,7 +12,7 @@ from typing import Literal
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv, Shuffle
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv, Quantised, Shuffle
 from sgnas_zoo.spaces.variants import Choice, Merge, Variant, add_up, merge
 
 FormName = Literal["search", "final"]
@@ -130,6 +130,11 @@ class SearchSpace:
         return next((i for i, choice in enumerate(self.choices) if choice.skips), None)
 
     @property
+    def budget(self) -> Literal["flops", "bitops"]:
+        """The budget that its choices are mostly about, and that its generators answer."""
+        return "flops"
+
+    @property
     def separator(self) -> str:
         """What stands between the layers of an architecture string; nothing where each is one character."""
         return "" if self.slots == 1 and all(len(choice.label) == 1 for choice in self.choices) else "-"
@@ -173,7 +178,7 @@ class SearchSpace:
         """Variants that were asked for: there are few, and every cost of every architecture asks for them."""
         return {}
 
-    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv | Shuffle:
+    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv | Shuffle | Quantised:
         """The block that a layer becomes under ``variant``."""
         row, style = self.layers[layer], self.form(form)
         expand = len(variant.kernels) > 1 or style.expand_single

@@ -21,29 +21,33 @@ class Choice:
         kernels: The depthwise kernels it switches on, one per expansion group; none for a skip.
         se: Whether it brings squeeze-and-excitation.
         scale: Factor of the width inside a shuffle block; 0 where another slot decides it, or in other blocks.
+        bits: Bits of weights and of activations, where it quantises a convolution.
     """
 
     label: str
     kernels: tuple[int, ...] = ()
     se: bool = False
     scale: float = 0.0
+    bits: tuple[int, ...] = ()
 
     @property
     def skips(self) -> bool:
         """Whether it adds nothing."""
-        return not self.kernels and not self.scale
+        return not self.kernels and not self.scale and not self.bits
 
 
 class Variant(NamedTuple):
-    """What a layer's choices add up to: depthwise kernels in rising order, whether SE is on, factor of the width."""
+    """What a layer's choices add up to: depthwise kernels in rising order, SE or not, factor of the width, bits."""
 
     kernels: tuple[int, ...] = ()
     se: bool = False
     scale: float = 0.0
+    bits: tuple[int, ...] = ()
 
     def plus(self, choice: Choice) -> Variant:
         """This variant with one more choice."""
-        return Variant(tuple(sorted(self.kernels + choice.kernels)), self.se or choice.se, self.scale + choice.scale)
+        kernels, scale = tuple(sorted(self.kernels + choice.kernels)), self.scale + choice.scale
+        return Variant(kernels, self.se or choice.se, scale, self.bits + choice.bits)
 
 
 class Transition(NamedTuple):

@@ -14,10 +14,11 @@ from sgnas_zoo.supernet.choice_blocks import ChoiceSupernet
 from sgnas_zoo.supernet.greedy import GreedySampler
 from sgnas_zoo.supernet.inheritance import inherit_model, inherited_state
 from sgnas_zoo.supernet.kinds import Supernet, make_supernet
+from sgnas_zoo.supernet.quantised import QuantisedSupernet
 from sgnas_zoo.supernet.samplers import SAMPLERS, PathSampler, Sampling, with_smallest_kernels
 from sgnas_zoo.supernet.unified import UnifiedSupernet
 
 __all__ = [
-    "SAMPLERS", "ChoiceSupernet", "GreedySampler", "PathSampler", "Sampling", "Supernet", "UnifiedSupernet",
-    "calibrate_bn", "inherit_model", "inherited_state", "make_supernet", "with_smallest_kernels",
+    "SAMPLERS", "ChoiceSupernet", "GreedySampler", "PathSampler", "QuantisedSupernet", "Sampling", "Supernet",
+    "UnifiedSupernet", "calibrate_bn", "inherit_model", "inherited_state", "make_supernet", "with_smallest_kernels",
 ]  # fmt: skip

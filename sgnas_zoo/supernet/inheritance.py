@@ -13,6 +13,7 @@ from sgnas_zoo.spaces import Arch
 from sgnas_zoo.supernet.choice_blocks import ChoiceSupernet, narrowed
 from sgnas_zoo.supernet.kinds import Supernet
 from sgnas_zoo.supernet.layer import UnifiedLayer
+from sgnas_zoo.supernet.quantised import QuantisedSupernet, narrowed_state
 from sgnas_zoo.supernet.unified import UnifiedSupernet
 
 
@@ -48,7 +49,10 @@ def inherited_state(supernet: Supernet, arch: Arch) -> dict[str, Tensor]:
         raise ArchError(
             f"This architecture is of {arch.space.name}, the supernet of {supernet.space.name}; take one of its own."
         )
-    state = _choice_state(supernet, arch) if isinstance(supernet, ChoiceSupernet) else _unified_state(supernet, arch)
+    if isinstance(supernet, QuantisedSupernet):
+        state = narrowed_state(supernet, arch)
+    else:
+        state = (_choice_state if isinstance(supernet, ChoiceSupernet) else _unified_state)(supernet, arch)  # type: ignore[arg-type]
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 

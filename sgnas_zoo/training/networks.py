@@ -12,7 +12,7 @@ from torch import nn
 
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.factory import create_model
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.transforms import Transform
 from sgnas_zoo.weights import Pretrained
@@ -108,11 +108,13 @@ def measuring_transform(network: nn.Module) -> Transform:
 
 
 def counted(network: nn.Module) -> dict[str, int]:
-    """MACs and parameters, counted on the network itself, and the conditions they hold for."""
+    """MACs, parameters and BitOps, counted on the network itself, and the conditions they hold for."""
     side = input_side(network)
+    bitops = count_bitops(network, side)
     return {
         "macs": count_macs(network, side),
         "params": count_params(network),
+        **({"bitops": bitops} if bitops else {}),
         "resolution": side,
         "num_classes": int(network.num_classes),  # type: ignore[arg-type]
     }

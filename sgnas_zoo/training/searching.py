@@ -27,7 +27,7 @@ class Search:
 
     Args:
         space: The space.
-        tables: Cost tables by budget name: "flops", "params", and "latency" where it is needed.
+        tables: Cost tables by budget name: "flops", "params", and others where they are needed.
         strategy: Registry name of the strategy.
         limits: Most of each cost.
         objectives: "accuracy" and names of costs: what the front is over.
@@ -119,7 +119,7 @@ def check_objectives(objectives: Sequence[str]) -> None:
 def cost_tables(
     space: SearchSpace, num_classes: int, names: Sequence[str], profile: ProfileLike | None = None
 ) -> dict[str, CostTable]:
-    """Tables of FLOPs and parameters, and of latency where it is among ``names``, in the form inside the supernet.
+    """Tables of FLOPs, parameters and what else is among ``names`` or the space is about, in the supernet's form.
 
     Args:
         space: The space.
@@ -132,7 +132,9 @@ def cost_tables(
     """
     conditions: Conditions = native_conditions(space, form="search", num_classes=num_classes)
     tables: dict[str, CostTable] = {
-        name: COSTS[BUDGET_COSTS[name]].table(space, conditions) for name in ("flops", "params")
+        name: COSTS[BUDGET_COSTS[name]].table(space, conditions)
+        for name in ("flops", "params", "bitops")
+        if name != "bitops" or name in (*names, space.budget)
     }
     if "latency" in names:
         tables["latency"] = (find_profile(profile) or own_profile(space, conditions)).table(space, conditions)

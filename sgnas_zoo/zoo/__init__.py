@@ -91,10 +91,17 @@ def supernet_entries() -> tuple[SupernetEntry, ...]:
     return tuple(sorted(entries, key=lambda e: (order[e.space], not e.supernet, not e.default, e.tag)))
 
 
-def default_entry(family: str) -> ZooEntry:
-    """The published architecture that a family stands for: the one of its own name, or its first."""
+def default_arch(family: str) -> Arch:
+    """The architecture that a family stands for: the published one of its own name, or its first published one.
+
+    A family of which none is published, such as that of the bits of a network, stands for its last choices.
+    """
     entries = zoo_entries()
-    return entries[family if family in entries else f"{family}_a"]
+    name = next((name for name in (family, f"{family}_a") if name in entries), None)
+    if name is not None:
+        return entries[name].parsed()
+    space = next(SPACES[name] for name in SPACES if SPACES[name].family == family)
+    return space.arch([[slot[-1] for slot in layer.allowed] for layer in space.layers])
 
 
 def embedded_generator(space: str) -> Path | None:

@@ -1,0 +1,127 @@
+"""The quantised supernet: one weight per convolution, run with any number of bits (SPOS)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.quantised import (
+    FIRST_CLIP,
+    QuantisedConv2d,
+    basic_blocks,
+    quantise_activations,
+    quantise_weights,
+    searched_convolutions,
+)
+from sgnas_zoo.spaces import Arch, QuantisedSpace
+from sgnas_zoo.supernet.layer import DROPPED, add_up
+from sgnas_zoo.supernet.paths import check_path
+
+
+class SharedConv2d(nn.Module):
+    """A convolution whose weight serves every number of bits; of activations each number has a clip of its own.
+
+    Args:
+        conv: What it is made of.
+        act_bits: The numbers of bits of activations.
+    """
+
+    def __init__(self, conv: QuantisedConv2d, act_bits: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight, self.act_bits = conv.weight, act_bits
+        self.clips = nn.Parameter(conv.weight.new_full((len(act_bits),), FIRST_CLIP))
+        self.stride, self.padding = conv.stride, conv.padding
+
+    def forward(self, x: Tensor, bits: tuple[int, ...]) -> Tensor:
+        """Map (N, in, H, W), not negative, to (N, out, H / stride, W / stride) with bits of weight and activations."""
+        weight_bits, act_bits = bits
+        x = quantise_activations(x, self.clip(act_bits), act_bits)
+        return F.conv2d(x, quantise_weights(self.weight, weight_bits), None, self.stride, self.padding)
+
+    def clip(self, act_bits: int) -> Tensor:
+        """The clip of activations of so many bits."""
+        return self.clips[self.act_bits.index(act_bits)]
+
+
+class QuantisedSupernet(nn.Module):
+    """Supernet of the bits of a ResNet (SPOS, 1904.00420, mixed-precision search).
+
+    It is timm's network with shared convolutions in it, so a path of it *is* a stand-alone one. No active architecture
+    is kept on the module: it is an argument of every pass.
+
+    Args:
+        space: A space of bits.
+        num_classes: Classes; by default the space's.
+        in_chans: Input channels.
+        zero_init_last: Start the norms at the end of residual blocks at 0, so that these begin as the identity.
+    """
+
+    def __init__(
+        self, space: QuantisedSpace, num_classes: int | None = None, in_chans: int = 3, *, zero_init_last: bool = False
+    ) -> None:
+        super().__init__()
+        self.space, self.in_chans = space, in_chans
+        self.num_classes = space.num_classes if num_classes is None else num_classes
+        arch = space.arch([[slot[-1] for slot in layer.allowed] for layer in space.layers])
+        self.net: Any = build_model(
+            space.family, arch, "search", num_classes=self.num_classes, in_chans=in_chans, zero_init_last=zero_init_last
+        )
+        act_bits = tuple(sorted({choice.bits[1] for choice in space.choices}))
+        for place in searched_convolutions(self.net):
+            place.put(SharedConv2d(place.conv, act_bits))
+
+    @property
+    def classifier(self) -> Any:
+        """The linear layer at the end."""
+        return self.net.fc
+
+    def forward(self, x: Tensor, path: Arch | Tensor) -> Tensor:
+        """Logits (N, num_classes) of images (N, in_chans, H, W).
+
+        Args:
+            x: Images.
+            path: An architecture; or probabilities (layers, 1, choices): every choice runs, and what comes out of a
+                convolution is added up by these.
+
+        Raises:
+            ArchError: If the path is of another space.
+        """
+        check_path(self.space, path)
+        layers = iter(path.picks if isinstance(path, Arch) else path)
+        net = self.net
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = net.maxpool(net.act1(net.bn1(net.conv1(x))))
+        for block in basic_blocks(net):
+            inner = block.act1(block.bn1(self._convolve(block.conv1, x, next(layers))))
+            inner = block.bn2(self._convolve(block.conv2, inner, next(layers)))
+            if block.downsample is not None:
+                conv, norm = block.downsample
+                x = norm(self._convolve(conv, x, next(layers)))
+            x = block.act2(inner + x)
+        logits: Tensor = net.forward_head(x)
+        return logits
+
+    def _convolve(self, conv: nn.Module, x: Tensor, decided: tuple[int, ...] | Tensor) -> Tensor:
+        """One convolution, with the bits of a choice or with those of all choices by their probability."""
+        choices = self.space.choices
+        if isinstance(decided, tuple):
+            out: Tensor = conv(x, choices[decided[0]].bits)
+            return out
+        (probs,) = decided
+        active = [i for i in range(len(choices)) if probs[i].detach() > DROPPED]
+        return add_up([conv(x, choices[i].bits) * probs[i] for i in active])
+
+
+def narrowed_state(supernet: QuantisedSupernet, arch: Arch) -> dict[str, Tensor]:
+    """The state of the stand-alone network of ``arch``: of each convolution, the clip of its bits."""
+    state: dict[str, Tensor] = dict(supernet.net.state_dict(keep_vars=True))
+    names = {module: name for name, module in supernet.net.named_modules()}
+    for place, picks in zip(searched_convolutions(supernet.net), arch.picks, strict=True):
+        name = names[place.conv]
+        del state[f"{name}.clips"]
+        state[f"{name}.clip"] = place.conv.clip(arch.space.choices[picks[0]].bits[1])
+    return state
