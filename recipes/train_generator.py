@@ -224,7 +224,7 @@ def target_range(table: CostTable, low: float | None, high: float | None) -> tup
     low, high = low or table.minimum + margin, high or table.maximum - margin
     if not table.minimum <= low < high <= table.maximum:
         raise BudgetError(
-            f"Targets from {low:,.0f} to {high:,.0f} MACs do not fit {table.space.name}; "
+            f"Targets from {low:,.0f} to {high:,.0f} {table.unit} do not fit {table.space.name}; "
             f"stay between {table.minimum:,.0f} and {table.maximum:,.0f}."
         )
     return low, high

@@ -24,6 +24,7 @@ import sgnas_zoo
 import sgnas_zoo.cli
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.supernet.samplers import uniform
 from sgnas_zoo.training.data import TransformedImages
 from sgnas_zoo.training.sources import load_images
@@ -228,14 +229,17 @@ def look_at(images):
 
 
 CHOICE = [
-    ("spos", "flops_bins"),
-    pytest.param("spos_channel", "uniform", marks=pytest.mark.slow),
-    pytest.param("greedynas", "uniform", marks=pytest.mark.slow),
+    ("spos", "flops_bins", {"flops": 330e6}),
+    ("resnet_micro_bits", "uniform", {"bitops": 160e6}),
+    pytest.param("spos_channel", "uniform", {"flops": 330e6}, marks=pytest.mark.slow),
+    pytest.param("greedynas", "uniform", {"flops": 330e6}, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("space", "sampler"), CHOICE)
-def test_spaces_of_whole_blocks_train_generate_and_search_by_the_same_commands(images, tmp_path, space, sampler):
+@pytest.mark.parametrize(("space", "sampler", "budget"), CHOICE)
+def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images, tmp_path, space, sampler, budget):
+    ((name, limit),) = budget.items()
+    cost = BUDGET_COSTS[name]
     made = tmp_path / "supernet"
     look = ("--space", space, "--sampler", sampler, "--resolution", 32, "--lr", 0.01, "--epochs", 1)
     result = invoke("train_supernet.py", *look, *SMALL, "--dataset", images, "--output", made)
@@ -248,9 +252,9 @@ def test_spaces_of_whole_blocks_train_generate_and_search_by_the_same_commands(i
     assert result.exit_code == 0, result.output
 
     with pytest.warns(UserWarning, match="trained on colours at 32 px with 3 classes"):
-        model = sgnas_zoo.create_model(flops=330e6, pretrained=made, generator=generator)
+        model = sgnas_zoo.create_model(**budget, pretrained=made, generator=generator)
     assert model.sgnas["space"] == space
-    assert 0.99 * 330e6 <= model.sgnas["macs"] <= 330e6
+    assert 0.99 * limit <= model.sgnas[cost] <= limit
     trained, x = load_supernet(made), torch.randn(2, 3, 32, 32)
     inherited = trained.inherit(sgnas_zoo.SPACES[space].parse(model.sgnas["arch"]))
     assert torch.equal(model.eval()(x), inherited(x))
@@ -261,11 +265,11 @@ def test_spaces_of_whole_blocks_train_generate_and_search_by_the_same_commands(i
     loaded = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
     assert torch.equal(loaded.eval()(x), inherited(x))
 
-    asked = ("--supernet", made, "--dataset", images, "--flops", "330M", "--output", tmp_path / "search")
+    asked = ("--supernet", made, "--dataset", images, f"--{name}", limit, "--output", tmp_path / "search")
     run_search = ["search", "--strategy", "evolution", "--population", "4", "--generations", "1", *map(str, asked)]
     result = CliRunner().invoke(sgnas_zoo.cli.main, run_search)
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "search" / "result.json").read_text())["best"]["macs"] <= 330e6
+    assert json.loads((tmp_path / "search" / "result.json").read_text())["best"][cost] <= limit
 
 
 def test_what_a_space_of_whole_blocks_cannot_do_is_refused(images, tmp_path):

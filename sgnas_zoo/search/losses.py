@@ -12,7 +12,7 @@ def constraint_loss(cost: Tensor, target: Tensor, alpha: float = ALPHA, unit: fl
     """Squared distance of costs to their targets, steeper above than below, and zero within a tenth of a unit.
 
     Args:
-        cost: Expected costs (N,), in MACs or parameters.
+        cost: Expected costs (N,), in MACs, parameters or BitOps.
         target: Targets (N,), in the same unit.
         alpha: Weight of the squared distance.
         unit: What distances are counted in: a million for the paper's range of 180 million, and as large a share of
