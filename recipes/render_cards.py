@@ -3,8 +3,9 @@
     python recipes/render_cards.py
 
 What: measures the default generator against the published answers and over its range, and writes its card and those of
-    the other artifacts in the package, which hold what was measured of them. A test renders them again and compares,
-    so that no figure is typed.
+    the other artifacts in the package, which hold what was measured of them, and the pages of comparisons of search
+    strategies from their records (``comparison.json``). A test renders them again and compares, so that no figure is
+    typed.
 Hardware: any CPU, seconds.
 """
 
@@ -19,12 +20,14 @@ from typing import Any
 
 import torch
 
+from sgnas_zoo.cli_compare import PAGE, PLOT, RESULT
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.factory import generate
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config, write_json
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
+from sgnas_zoo.training.comparison_report import report
 from sgnas_zoo.zoo import ARTIFACTS
 
 HERE = Path(__file__).parent
@@ -88,9 +91,19 @@ def evaluation() -> dict[str, Any]:
     return {"origin": ORIGIN, "covered": COVERED, **kept, "agreement": asdict(agreement()), "rows": rows()}
 
 
+def comparisons() -> dict[str, bytes]:
+    """Every comparison of search strategies, by path under ``hub_cards``: its record, its plot and their page."""
+    files = {}
+    for record in sorted(HUB_CARDS.glob(f"*/{RESULT}")):
+        pages = {RESULT: record.read_bytes(), PLOT: record.with_name(PLOT).read_bytes()}
+        pages[PAGE] = report(json.loads(pages[RESULT])).encode()
+        files |= {f"{record.parent.name}/{name}": content for name, content in pages.items()}
+    return files
+
+
 def render() -> dict[str, bytes]:
     """Every reviewed card with its plots, by path under ``hub_cards``; the default generator is measured for it now."""
-    files = {}
+    files = comparisons()
     for folder in sorted(path for path in ARTIFACTS.iterdir() if path.is_dir()):
         with TemporaryDirectory() as name:
             copy = Path(shutil.copytree(folder, Path(name) / folder.name))
@@ -104,7 +117,8 @@ def render() -> dict[str, bytes]:
 if __name__ == "__main__":
     write_json(FOLDER / EVALUATION, evaluation())
     for path, content in render().items():
+        (HUB_CARDS / path).parent.mkdir(parents=True, exist_ok=True)
         for place in (HUB_CARDS / path, ARTIFACTS / path):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
+            if place.parent.is_dir():  # comparisons are no artifacts
+                place.write_bytes(content)
         print(f"Wrote {path}")

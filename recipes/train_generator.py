@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -202,11 +201,10 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
                 return
 
     if accelerator.is_main_process:
-        source = trained.source
         ran = {"hours": round((time.monotonic() - started) / 3600, 2), "processes": accelerator.num_processes}
         evaluation = {
             "origin": f"Trained by recipes/train_generator.py on a supernet of {space.name}.",
-            "supernet": source and {**asdict(source), "id": source.id if source.revision else Path(source.id).name},
+            "supernet": trained.source and trained.source.named(),
             "training": {**training_record("train_generator", settings), **ran},
             "follows": follows(generator, table),
         }

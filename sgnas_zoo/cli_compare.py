@@ -47,7 +47,7 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.training import comparing, comparison_report
     from sgnas_zoo.training.candidates import held_out_images
-    from sgnas_zoo.training.options import resolved
+    from sgnas_zoo.training.options import PLACES, resolved
     from sgnas_zoo.training.runs import make_accelerator, write_whole
     from sgnas_zoo.training.searching import Search, cost_tables
 
@@ -82,8 +82,11 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     accelerator.wait_for_everyone()
     preparation = {name: round(contender.preparation, 1) for name, contender in contenders.items()}
     record: dict[str, Any] = {
-        "space": space, "cost": cost, "settings": settings,
-        "supernets": {name: {**net.origin(), "training": dict(net.training)} for name, (_, net) in supernets.items()},
+        "space": space, "cost": cost, "settings": {k: v for k, v in settings.items() if k not in PLACES},
+        "supernets": {
+            name: {**net.origin(), "supernet": net.source and net.source.named(), "training": dict(net.training)}
+            for name, (_, net) in supernets.items()
+        },
         "preparation": preparation,
     }  # fmt: skip
 

@@ -128,7 +128,7 @@ def test_all_strategies_in_one_run(made, photos, tmp_path):
     assert scored == {name: 1 if name == "generator" else 8 for name in STRATEGIES}
     assert [own[-1]["budgets"] for own in record["totals"].values()] == [2] * len(STRATEGIES)
     assert {net["training"]["sampler"] for net in record["supernets"].values()} == {"fair"}
-    assert str(photos) not in json.dumps(record["supernets"])
+    assert "/" not in json.dumps(record).replace("\\n", "")  # no path of this machine
     page = (tmp_path / "out" / "README.md").read_text()
     assert page == report(record)
     assert page.strip() == run.stdout.strip()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ class GeneratorSource:
     id: str
     revision: str | None = None
     sha256: str | None = None
+
+    def named(self) -> dict[str, str | None]:
+        """As plain data for a record that others read: of a folder its name, not where it lies."""
+        return {**asdict(self), "id": self.id if self.revision else PurePath(self.id).name}
 
 
 class ArchGenerator(nn.Module):
