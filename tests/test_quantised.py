@@ -318,6 +318,16 @@ def test_a_supernet_of_bits_learns_and_hands_down_what_it_learned():
     assert F.cross_entropy(model(x), labels) < losses[0]
 
 
+def test_bins_are_of_bitops_where_bits_are_chosen():
+    table = COSTS["bitops"].table(MICRO, native_conditions(MICRO))
+
+    def spread(sampler):
+        costs = [table.measure(paths_of(sampler, MICRO, 0, step, 1)[0]) for step in range(200)]
+        return sum(abs(cost - sum(costs) / len(costs)) for cost in costs) / len(costs)
+
+    assert spread("flops_bins") > 1.4 * spread("uniform")
+
+
 def test_paths_of_other_spaces_are_refused():
     net = make_supernet(SMALL)
     with pytest.raises(ArchError, match="This path is of resnet_micro_bits, the supernet of small_bits"):

@@ -56,7 +56,8 @@ def flops_bins(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arc
     """Draw one of seven bins of FLOPs, then uniform paths until one falls into it (SPOS, released sampler).
 
     Uniform paths alone crowd in the middle. The bins are of equal width over what 2,000 uniform paths span: for the
-    space ``spos`` nearly the released ones, 10M each from 290M to 360M. After 500 tries the last path is taken.
+    space ``spos`` nearly the released ones, 10M each from 290M to 360M. After 500 tries the last path is taken. Where
+    bits are chosen, which change no FLOPs, the bins are of BitOps.
     """
     rng, (table, least, width) = step_rng(seed, step), _bins(space)
     chosen = []
@@ -135,7 +136,8 @@ def step_rng(seed: int, step: int) -> random.Random:
 @lru_cache(maxsize=8)
 def _bins(space: SearchSpace) -> tuple[CostTable, float, float]:
     """Price list, begin of the first bin, and width of each."""
-    table, rng = COSTS["macs"].table(space, native_conditions(space, form="search")), random.Random(0)
+    cost = "macs" if space.budget == "flops" else space.budget
+    table, rng = COSTS[cost].table(space, native_conditions(space, form="search")), random.Random(0)
     costs = [table.measure(space.sample(rng)) for _ in range(SPANNING)]
     return table, min(costs), (max(costs) - min(costs)) / BINS
 
