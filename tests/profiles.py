@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation, deployed
+from sgnas_zoo.costs.profile import SKIP, BlockTime, Profile, Setup, Validation, deployed
 from sgnas_zoo.spaces import SPACES
 
 SETUP = Setup("A board", "board", "elsewhere", threads=1)
 
 
 def made_up(space="sgnas_imagenet", *, form="final", ms_per_mac=5e-8, setup=SETUP, **changes):
-    """A profile that takes a fixed time for every MAC of the deployed block, and half a microsecond for each kernel."""
+    """A profile that takes a fixed time for every MAC of a deployed block, and half a microsecond a row or bit."""
     space = SPACES[space]
     conditions = native_conditions(space, form=form)
     table = COSTS["macs"].table(space, conditions)
@@ -18,8 +18,9 @@ def made_up(space="sgnas_imagenet", *, form="final", ms_per_mac=5e-8, setup=SETU
     for layer, costs in enumerate(table.layers):
         for cost, variant in zip(costs, space.merge(layer).variants, strict=True):
             key = layer, deployed(variant)
-            if variant.kernels:
-                slowest[key] = max(slowest.get(key, 0), cost * ms_per_mac + max(variant.kernels) * 5e-4)
+            if deployed(variant) != SKIP:
+                largest = max(variant.kernels + variant.bits)
+                slowest[key] = max(slowest.get(key, 0), cost * ms_per_mac + largest * 5e-4)
     blocks = tuple(BlockTime(*key, time, 0.1 * time, 20) for key, time in sorted(slowest.items()))
     made = Profile(
         space.name, conditions, setup, (("elsewhere", "1.0"),), 1, "2026-01-01", table.fixed * ms_per_mac, 1.0, blocks,

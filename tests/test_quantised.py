@@ -5,17 +5,20 @@ import random
 import pytest
 import timm
 import torch
+from click.testing import CliRunner
 from sampled import paths_of
 from scrambled import scramble
 from timm.models import ResNet
 from torch.nn import functional as F
 
 import sgnas_zoo
+from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, BudgetError, SpaceError
 from sgnas_zoo.export import export
 from sgnas_zoo.models.builder import build_model, count_bitops
 from sgnas_zoo.models.quantised import QuantisedConv2d, quantise_activations, quantise_weights
+from sgnas_zoo.profiles import find_profile
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Row
 from sgnas_zoo.spaces.quantised import QuantisedSpace
@@ -245,6 +248,38 @@ def test_budgets_out_of_range_are_refused(budgets, space, message):
     generator = a_generator() if space == "resnet_micro_bits" else None
     with pytest.raises(BudgetError, match=message):
         sgnas_zoo.generate(**budgets, space=None if generator else space, generator=generator)
+
+
+def table_of_times(drop=()):
+    """A CSV of times as a device with an integer unit may have: by weights, bits and map."""
+    rows = ["layer,choice,median_ms", "fixed,,1.5"]
+    for layer in range(len(MICRO.layers)):
+        rows += [
+            f"{layer},w{w}_a{a},{0.01 * w * a + 0.1:.4f}"
+            for w, a in (choice.bits for choice in CHOICES) if (layer, w, a) not in drop
+        ]  # fmt: skip
+    return "\n".join(rows)
+
+
+def from_csv(text, tmp_path):
+    (tmp_path / "times.csv").write_text(text)
+    made = ["profile", "--space", "resnet_micro_bits", "--from-csv", tmp_path / "times.csv", "--device", "board",
+            "--runtime", "integers", "--output", tmp_path / "board.json"]  # fmt: skip
+    return CliRunner().invoke(main, [str(argument) for argument in made])
+
+
+def test_latency_of_a_device_with_few_bits_is_a_budget(tmp_path):
+    assert from_csv(table_of_times(), tmp_path).exit_code == 0
+    profile = tmp_path / "board.json"
+    table = find_profile(profile).table(MICRO, native_conditions(MICRO))
+    assert (table.minimum, table.maximum) == pytest.approx((1.5 + 12 * 0.14, 1.5 + 12 * 0.26))
+    (result,) = sgnas_zoo.generate(latency="4ms", bitops=200e6, profile=profile, measure=False, generator=a_generator())
+    assert 3.9 < result.latency.predicted_ms <= 4 or 198e6 < result.bitops <= 200e6
+    assert result.latency.predicted_ms == pytest.approx(table.measure(result.arch))
+    assert result.latency.predicted_ms <= 4
+    (tmp_path / "gap").mkdir()
+    gap = from_csv(table_of_times(drop=[(3, 2, 4)]), tmp_path / "gap")
+    assert (gap.exit_code, "This profile lacks layer 3 as w2_a4" in gap.stderr) == (2, True)
 
 
 # --- The supernet

@@ -12,6 +12,9 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.spaces import SearchSpace
 from sgnas_zoo.spaces.variants import Variant
 
+SKIP = "skip"
+"""What a layer without a block is deployed as: it takes no time."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -133,13 +136,13 @@ class Profile:
         refuse_difference({"space": self.space, **asdict(self.conditions)}, wanted)
         layers = []
         for number in range(len(space.layers)):
-            variants = space.merge(number).variants
-            missing = [deployed(v) for v in variants if v.kernels and (number, deployed(v)) not in self._times]
+            names = [deployed(variant) for variant in space.merge(number).variants]
+            missing = [name for name in names if name != SKIP and (number, name) not in self._times]
             if missing:
                 raise ArtifactError(
                     f"This profile lacks layer {number} as {missing[0]}; make it again with `sgnas-zoo profile`."
                 )
-            layers.append(tuple(self.scale * self._times[number, deployed(v)] if v.kernels else 0.0 for v in variants))
+            layers.append(tuple(0.0 if n == SKIP else self.scale * self._times[number, n] for n in names))
         return CostTable(self.name, self.unit, space, self.fixed_ms, tuple(layers))
 
     @cached_property
@@ -157,7 +160,7 @@ def deployed(variant: Variant) -> str:
     if variant.bits:
         return "w{}_a{}".format(*variant.bits)
     if not variant.kernels:
-        return "skip"
+        return SKIP
     if variant.scale:
         return f"k{'.'.join(map(str, variant.kernels))}_w{variant.scale:g}"
     return f"k{max(variant.kernels)}_e{len(variant.kernels)}" + ("_se" if variant.se else "")
