@@ -24,6 +24,7 @@ import click
 import torch
 from accelerate import skip_first_batches
 from accelerate.utils import set_seed
+from click.core import ParameterSource
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler, PolyLRScheduler
@@ -123,7 +124,8 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     search_space, make_sampler = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
     search_space.check_resolution(size)
-    if sampler != "greedy" and (early_stop or flops):
+    told = ctx.get_parameter_source("early_stop") is ParameterSource.COMMANDLINE  # in a YAML it is for its own sampler
+    if sampler != "greedy" and (told or flops):
         raise click.UsageError("--early-stop and --flops are the greedy sampler's; leave them out.")
     # What cannot be sampled is refused before the data is read.
     make_sampler(Sampling(search_space, seed, paths, loss=lambda archs: [0.0] * len(archs)))(0)

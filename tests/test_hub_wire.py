@@ -357,7 +357,7 @@ def test_a_pushed_model_is_fine_tuned_end_to_end_and_pushed_again(hub, made, tmp
                 Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{index}.png")
     recipe = Path(__file__).parents[1] / "recipes" / "finetune.py"
     options = ("--model", f"hf-hub:{name}", "--dataset", tmp_path / "data", "--output", tmp_path / "tuned")
-    options += ("--epochs", 6, "--batch-size", 8, "--workers", 0, "--crop", "pad", "--ema-decay", 0, "--lr", 0.05)
+    options += ("--epochs", 20, "--batch-size", 8, "--workers", 0, "--crop", "pad", "--ema-decay", 0, "--lr", 0.05)
     done = run(hub, tmp_path, recipe, *options, token=hub.token, HF_DATASETS_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "tuned" / "config.json").read_text())["sgnas"]
