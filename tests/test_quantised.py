@@ -323,6 +323,16 @@ def test_one_hot_probabilities_are_the_path_and_all_have_gradients():
     assert (logits.grad != 0).all()
 
 
+def test_relaxed_convolutions_add_up_by_their_probabilities():
+    net = scrambled().eval()
+    conv, x = net.net.layer1[0].conv1, images(2)[:, :1].double().expand(-1, 64, -1, -1).abs()
+    probs = torch.linspace(1, 2, len(CHOICES), dtype=torch.double) / torch.linspace(1, 2, len(CHOICES)).sum()
+    wanted = sum(conv(x, choice.bits) * prob for choice, prob in zip(CHOICES, probs, strict=True))
+    weighted = [(*choice.bits, prob) for choice, prob in zip(CHOICES, probs, strict=True)]
+    assert far(conv.relaxed(x, weighted), wanted) < 1e-9
+    assert far(conv.relaxed(x, weighted[:-1]), wanted) > 1e-3  # the control
+
+
 def test_a_step_trains_shared_weights_and_the_clips_of_its_bits():
     net, arch = scrambled().train(), SMALL.parse("-".join(["24"] * len(SMALL.layers)))
     F.cross_entropy(net(10 * images().double(), arch), torch.arange(4)).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,6 +42,18 @@ class SharedConv2d(nn.Module):
         weight_bits, act_bits = bits
         x = quantise_activations(x, self.clip(act_bits), act_bits)
         return F.conv2d(x, quantise_weights(self.weight, weight_bits), None, self.stride, self.padding)
+
+    def relaxed(self, x: Tensor, active: Sequence[tuple[int, int, Tensor]]) -> Tensor:
+        """The sum of ``forward`` over bits of weights and of activations, each pair weighted with its probability.
+
+        A convolution is linear in its weights, so those for the same input are added up first.
+        """
+        parts = []
+        for act_bits in dict.fromkeys(bits for _, bits, _ in active):
+            weight = add_up([quantise_weights(self.weight, w) * prob for w, a, prob in active if a == act_bits])
+            inputs = quantise_activations(x, self.clip(act_bits), act_bits)
+            parts.append(F.conv2d(inputs, weight, None, self.stride, self.padding))
+        return add_up(parts)
 
     def clip(self, act_bits: int) -> Tensor:
         """The clip of activations of so many bits."""
@@ -112,8 +125,8 @@ class QuantisedSupernet(nn.Module):
             out: Tensor = conv(x, choices[decided[0]].bits)
             return out
         (probs,) = decided
-        active = [i for i in range(len(choices)) if probs[i].detach() > DROPPED]
-        return add_up([conv(x, choices[i].bits) * probs[i] for i in active])
+        active = [(*choices[i].bits, probs[i]) for i in range(len(choices)) if probs[i].detach() > DROPPED]
+        return conv.relaxed(x, active)  # type: ignore[no-any-return, operator]
 
 
 def narrowed_state(supernet: QuantisedSupernet, arch: Arch) -> dict[str, Tensor]:
