@@ -156,10 +156,10 @@ def _from_csv(path: Path, **known: Any) -> Profile:
     from sgnas_zoo.spaces import SPACES
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        table = path.read_bytes()
+    except OSError as error:
         raise click.UsageError(f"Cannot read {path}; name a CSV file.") from error
-    made = read_csv(text, str(path), versions=(), cores=1, date=f"{datetime.date.today()}", **known)
+    made = read_csv(table, str(path), versions=(), cores=1, date=f"{datetime.date.today()}", **known)
     made.table(SPACES[made.space], made.conditions)  # says which block it lacks, if it does
     return made
 

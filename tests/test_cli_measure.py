@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_measuring(tmp_path):
 
 def test_a_table_measured_elsewhere_becomes_a_profile():
     profile = made_up("sgnas_micro")
-    Path("table.csv").write_text(csv_of(profile))
+    Path("table.csv").write_text(csv_of(profile).replace(",", ";").replace(".", ","), "utf-8-sig")  # as Excel does
     out, _ = good(
         "profile", "--space", "sgnas_micro", "--from-csv", "table.csv", "--device", "Pixel 9", "--runtime", "litert",
         "--output", "pixel.json",

@@ -213,9 +213,33 @@ def test_optional_columns_are_kept():
     assert read_csv(text, "x", **KNOWN).blocks == (BlockTime(0, "k3_e1", 1.5, 0.2, 7),)
 
 
+WRITTEN = {
+    "utf-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "a mark in the text": lambda text: "\ufeff" + text,
+    "semicolons and decimal commas": lambda text: text.replace(",", ";").replace(".", ",").encode("utf-8-sig"),
+    "semicolons and points": lambda text: text.replace(",", ";"),
+    "UTF-16 with tabs": lambda text: text.replace(",", "\t").replace(".", ",").encode("utf-16"),
+    "what Excel alone reads": lambda text: "sep=;\r\n" + text.replace(",", ";").replace("\n", "\r\n"),
+    "latin-1": lambda text: text.replace("\n", ",Gerät\n").encode("latin-1"),
+    "empty lines": lambda text: text.replace("\n", "\n,,\n") + "\n,,\n",
+    "blanks and capitals": lambda text: text.replace(",", ", ").replace("layer", " Layer "),
+    "quotes": lambda text: "\n".join(",".join(f'"{c}"' for c in line.split(",")) for line in text.splitlines()),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_tables_as_spreadsheets_write_them(how):
+    plain = csv_of(PROFILE)
+    assert read_csv(WRITTEN[how](plain), "table.csv", **KNOWN) == read_csv(plain, "table.csv", **KNOWN)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
+        ("layer;choice;median_ms\n0;k3_e1;1.234,5\nfixed;;1\n", "1.234,5"),
+        ("layer;choice;median_ms\n0;k3_e1;1,234\nfixed;;1.5\n", "1,234"),  # thousands, as there are points
+        ('layer,choice,median_ms\n0,k3_e1,"1,5"\nfixed,,1\n', "1,5"),
+        ("layer,choice,median_ms\n0,k3_e1,1,5\nfixed,,1\n", "more columns"),  # decimal commas between commas
         ("", "no column layer"),
         ("layer,choice\n", "no column median_ms"),
         ("layer,choice,median_ms\n0,k3_e1,1\n", "row of layer fixed"),

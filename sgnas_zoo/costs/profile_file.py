@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from itertools import zip_longest
 from typing import Any
 
 from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
@@ -21,6 +23,8 @@ MOST_MS = 1e7
 """Beyond the patience of whoever measures."""
 COLUMNS = ("layer", "choice", "median_ms")
 """What a CSV table has to have; ``iqr_ms`` and ``n`` may follow. The row of layer "fixed" is all the rest."""
+TIMES = ("median_ms", "iqr_ms")
+"""The columns of a CSV table that may hold decimal commas."""
 
 
 def read_profile(text: str | bytes, where: str) -> Profile:
@@ -135,11 +139,14 @@ def _number(value: object, positive: bool = True, least: float = 0.0) -> float:
     return float(value)
 
 
-def read_csv(text: str, where: str, **known: Any) -> Profile:
+def read_csv(table: str | bytes, where: str, **known: Any) -> Profile:
     """Read a table of block times that was measured elsewhere, with the runtime of somebody's own device.
 
+    What spreadsheets write is read too: a byte order mark, UTF-16, semicolons or tabs between the columns, and there
+    decimal commas, unless points are among the numbers as well.
+
     Args:
-        text: CSV with a header: ``layer`` (a number, or "fixed" for all that no choice changes), ``choice`` as
+        table: CSV with a header: ``layer`` (a number, or "fixed" for all that no choice changes), ``choice`` as
             ``deployed`` writes it, ``median_ms``, and ``iqr_ms`` and ``n`` where they are known.
         where: What to call it in errors.
         known: All else of ``Profile`` but ``fixed_ms``, ``scale`` and ``blocks``.
@@ -148,11 +155,7 @@ def read_csv(text: str, where: str, **known: Any) -> Profile:
         ArtifactError: If a column or the fixed row is missing, or a value is none.
     """
     try:
-        lines = csv.DictReader(text.splitlines(), strict=True)
-        missing = [column for column in COLUMNS if column not in (lines.fieldnames or ())]
-        if missing:
-            raise ValueError(f"it has no column {missing[0]}")
-        rows = [row for _, row in zip(range(MOST_BLOCKS), lines, strict=False)]
+        rows = _rows(table if isinstance(table, str) else _text_of(table))
         fixed = [_number(float(row["median_ms"]), positive=False) for row in rows if row["layer"] == "fixed"]
         if len(fixed) != 1:
             raise ValueError("it needs one row of layer fixed")
@@ -166,3 +169,42 @@ def read_csv(text: str, where: str, **known: Any) -> Profile:
         return Profile(fixed_ms=fixed[0], scale=1.0, blocks=_distinct(blocks), **known)
     except (ValueError, TypeError, csv.Error) as error:
         raise ArtifactError(f"{where} is no table of block times ({error}); write {', '.join(COLUMNS)}.") from error
+
+
+def _text_of(content: bytes) -> str:
+    """Text by its byte order mark, else UTF-8, else the single bytes of older spreadsheets."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    """The rows of a table by column, with points in its numbers; empty lines are left out."""
+    lines = text.removeprefix("\ufeff").splitlines()
+    if lines and lines[0].strip().strip('"').lower().startswith("sep="):  # a line that only Excel reads
+        lines = lines[1:]
+    header = lines[0] if lines else ""
+    delimiter = max(",;\t", key=header.count)
+    table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, strict=True)]
+    names = [name.lower() for name in table[0]] if table else []
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        raise ValueError(f"it has no column {missing[0]}")
+    filled = [row for row in table[1:] if any(row)]
+    if len(filled) > MOST_BLOCKS:
+        raise ValueError(f"it has more than {MOST_BLOCKS:,} rows")
+    if any(any(row[len(names) :]) for row in filled):
+        raise ValueError("a row has more columns than the header")
+    rows = [dict(zip_longest(names, row[: len(names)], fillvalue="")) for row in filled]
+    return _with_points(rows) if delimiter != "," else rows
+
+
+def _with_points(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Decimal commas as points. Where points are among them, a comma may part thousands, so all stay as they are."""
+    numbers = [row[name] for row in rows for name in TIMES if row.get(name)]
+    if any("." in number for number in numbers):
+        return rows
+    return [{name: text.replace(",", ".") if name in TIMES else text for name, text in row.items()} for row in rows]
