@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.training import data, sources
+from sgnas_zoo.training import opening, sources
 from sgnas_zoo.training.data import (
     TransformedImages,
     TransformedStream,
@@ -34,6 +34,7 @@ from sgnas_zoo.training.data import (
     collate,
     make_loader,
 )
+from sgnas_zoo.training.decoding import decode
 from sgnas_zoo.training.sources import LabelledImages, load_images
 from sgnas_zoo.training.transforms import eval_transform, train_transform
 
@@ -252,7 +253,7 @@ def test_offline(monkeypatch):
 )
 @pytest.mark.parametrize("streaming", [False, True])
 def test_what_the_hub_answers(monkeypatch, error, message, streaming):
-    monkeypatch.setattr(sources, "_knock", lambda source: None)
+    monkeypatch.setattr(opening, "_knock", lambda source: None)
     monkeypatch.setattr(datasets, "load_dataset", raising(error))
     with pytest.raises(DataError, match=message) as caught:
         load_images("a/b", streaming=streaming)
@@ -265,7 +266,7 @@ def test_no_images_no_labels(tmp_path):
     with pytest.raises(DataError, match="has no image column among text, label; choose"):
         load_images(str(tmp_path / "a"))
     source = write_parquet(tmp_path / "b", [0.5], label=datasets.Value("float32"))
-    with pytest.raises(DataError, match="has no labels among img, label; choose"):
+    with pytest.raises(DataError, match=r"are no classes but numbers such as 0.5; choose another column"):
         load_images(source)
     source = write_parquet(tmp_path / "c", [1], second=([{"bytes": png(0), "path": None}], datasets.Image()))
     with pytest.raises(DataError, match=r"2 image columns \(img, second\)"):
@@ -406,7 +407,7 @@ def test_modes(tmp_path, mode):
         Image.fromarray((ramp / 256).astype(np.uint8)).convert(mode).save(file, form)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = data._decode({"bytes": file.getvalue(), "path": None})
+        image = decode({"bytes": file.getvalue(), "path": None})
     assert (image.mode, image.size) == ("RGB", (20, 10))
     assert abs(np.asarray(image).mean() - 127) < 6  # a clipped 16-bit ramp would be 254
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import random
 import signal
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any, Literal
 
-import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from sgnas_zoo.errors import DataError
+from sgnas_zoo.training.decoding import decode
 from sgnas_zoo.training.sources import LabelledImages, without_labels
 from sgnas_zoo.training.transforms import Transform
 
@@ -57,20 +54,6 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _decode(image: Mapping[str, Any]) -> Image.Image:
-    """Read an image as RGB, in silence; orientation tags are left alone, as in every benchmark."""
-    content = image["bytes"]
-    if content is None:
-        with fsspec.open(image["path"], "rb") as file:
-            content = file.read()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        decoded: Image.Image = Image.open(io.BytesIO(content))
-        if decoded.mode.startswith("I"):  # 16 bits of grey: PIL would clip them, so keep the high byte
-            decoded = decoded.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        return decoded.convert("RGB")
-
-
 class _Images:
     """What the two kinds of transformed images have in common."""
 
@@ -84,7 +67,7 @@ class _Images:
     def item(self, row: Mapping[str, Any], index: int) -> tuple[Tensor, int] | None:
         """Decode and transform one row."""
         try:
-            image = _decode(row["image"])
+            image = decode(row["image"])
         except Exception as error:  # PIL raises nearly anything on broken bytes
             if self.on_corrupt == "skip":
                 return None

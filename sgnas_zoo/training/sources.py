@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import re
-import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets  # type: ignore[import-untyped]
 import numpy as np
-from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sgnas_zoo.errors import DataError
+from sgnas_zoo.training.columns import as_images, find_columns, is_hidden, plain_label
+from sgnas_zoo.training.image_folder import SPLIT_FOLDERS
+from sgnas_zoo.training.opening import Splits, explained, open_splits_of
 
-TEST_SPLITS = ("test", "validation", "val", "valid")
-"""Names of the split that is not for training; asked for one, the first that exists is taken."""
+MEASURED = ("test", "validation")
+"""Kinds of splits that are not for training; asked for one that is not there, the other is taken."""
 
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
-"""Columns taken as labels where no column is declared as classes."""
 
-SECONDS = 10
-"""How long the Hub may take to answer at all."""
+@dataclass(frozen=True)
+class Source:
+    """A dataset, and which of its columns count where that cannot be guessed.
 
-NETWORK_MODULES = ("httpx", "httpx2", "requests", "urllib3")
-"""Where the exceptions come from that mean: the Hub did not answer."""
+    Args:
+        place: Hub id or folder.
+        image_column: Its images; by default the only such column, or one with a usual name.
+        label_column: Their labels; likewise.
+        recorded: Columns ``image`` and ``label`` of an earlier run; they count where they are there.
+    """
+
+    place: str
+    image_column: str | None = None
+    label_column: str | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: str | Source, record: Mapping[str, Any]) -> Source:
+        """The same with the columns that the record of a dataset (``LabelledImages.record``) tells."""
+        columns = record.get("columns")
+        source = source if isinstance(source, Source) else cls(source)
+        return replace(source, recorded=columns if isinstance(columns, Mapping) else {})
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class LabelledImages:
 
 
 def load_images(
-    source: str,
+    source: str | Source,
     split: str = "train",
     *,
     holdout: float = 0.0,
@@ -64,8 +78,10 @@ def load_images(
     the number of workers, about ``holdout`` of them, not stratified. Its limit takes the first rows of the source.
 
     Args:
-        source: Hub id, folder of parquet files, or folder of one folder per class (with or without split folders).
-        split: ``test``, ``validation``, ``val`` and ``valid`` stand in for one another.
+        source: Hub id, folder of parquet files, or folder of one folder per class (with or without split folders);
+            with the columns to take, if they cannot be guessed.
+        split: ``val``, ``valid`` and ``dev`` are other words for ``validation``; that and ``test`` stand in for each
+            other.
         holdout: Share cut from the split, stratified by label.
         part: Which side of the cut.
         seed: Draws the holdout and the limit.
@@ -79,27 +95,30 @@ def load_images(
         raise DataError(f"Cannot take the {part} part of a holdout of {holdout}; give a share above 0 and below 1.")
     if limit is not None and limit < 1:
         raise DataError(f"A limit of {limit} leaves no images; give 1 or more, or leave it out.")
-    splits = _open(source, streaming)
-    name = _choose_split(source, split, list(splits))
-    image, label = _find_columns(source, splits[name].features or {})
-    rows = splits[name].select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+    source = source if isinstance(source, Source) else Source(source)
+    place = source.place
+    splits = open_splits_of(place, streaming)
+    name = _choose_split(place, split, splits)
+    image, label = _columns(source, splits, name)
+    opened = splits.rows(name)
+    with explained(place):
+        rows = as_images(opened.select_columns([image, label]), image, splits.find)
     rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
-    others = [other for other in splits if other != name]
+    others = [other for other in splits.names if other != name]
     if streaming:
-        rows, classes = _check_stream(source, name, rows, others)
+        rows, classes = _check_stream(place, name, rows, others)
         if holdout:
             rows = rows.filter(partial(_is_on_side, seed=seed, holdout=holdout, held=part == "held"))
         rows = rows if limit is None else rows.take(limit)
     else:
-        columns = [table.select_columns([label])[label] for table in splits.values() if label in table.column_names]
-        rows, classes = _index_labels(source, name, rows, columns, others)
+        rows, classes = _index_labels(place, name, rows, label, splits)
         chosen = _cut(rows["label"][:], holdout, part == "held", seed) if holdout else np.arange(len(rows))
         if limit is not None:
             chosen = np.random.default_rng(seed).permutation(chosen)[:limit]
         rows = rows.select(chosen, keep_in_memory=True)  # in memory: processes do not meet in one cache file
     record = {
-        "source": Path(source).name if Path(source).expanduser().is_dir() else source,
-        "revision": _revision(source, splits[name]),
+        "source": Path(place).name if Path(place).expanduser().is_dir() else place,
+        "revision": _revision(place, opened),
         "split": name,
         "rows": None if streaming else len(rows),
         "columns": {"image": image, "label": label},
@@ -113,7 +132,7 @@ def load_images(
 
 
 def open_splits(
-    source: str, holdout: float, eval_split: str | None, **options: Any
+    source: str | Source, holdout: float, eval_split: str | None, **options: Any
 ) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
     """What to train on, the held-out part if there is one, and what the final figure is measured on.
 
@@ -128,91 +147,51 @@ def open_splits(
     """
     kept = load_images(source, "train", holdout=holdout, **options)
     held = load_images(source, "train", holdout=holdout, part="held", **options) if holdout else None
-    final = held if held and not eval_split else load_images(source, eval_split or "test", **options)
-    return kept, held, final
-
-
-def _open(source: str, streaming: bool) -> Mapping[str, Any]:
-    """All splits of a dataset, or a :class:`DataError` that says what to do."""
-    path = Path(source).expanduser()
-    is_folder = bool(source) and path.is_dir()
-    if path.is_file():
-        raise DataError(f"{source} is a file; name the folder that holds the images or parquet files.")
-    if not is_folder and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
-        raise DataError(f"The folder {source} does not exist; name a folder, or a Hub dataset as user/name.")
-    if not sys.stderr.isatty() and not datasets.are_progress_bars_disabled():
-        datasets.disable_progress_bars()
-    with _explained(source):
-        if not is_folder:
-            _knock(source)
-        return dict(datasets.load_dataset(str(path) if is_folder else source, streaming=streaming))
-
-
-def _knock(source: str) -> None:
-    """Ask the Hub once, unless the dataset is in the cache: ``datasets`` would retry for half a minute."""
-    cached = Path(datasets.config.HF_DATASETS_CACHE) / source.replace("/", "___")
-    if not cached.is_dir():
-        get_session().head(f"{constants.ENDPOINT}/api/datasets/{source}", timeout=SECONDS)
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """Turn whatever ``datasets`` raises, which is nearly anything, into one line."""
+    if held and not eval_split:
+        return kept, held, held
     try:
-        yield
-    except Exception as error:
-        chain: list[BaseException] = [error]
-        while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-            chain.append(cause)
-        page = f"https://huggingface.co/datasets/{source}"
-        if any(isinstance(e, GatedRepoError) or "gated dataset" in str(e) for e in chain):
-            hint = f"Dataset {source} is gated; accept its terms at {page}, then run `hf auth login`."
-        elif any(isinstance(e, DatasetNotFoundError | RepositoryNotFoundError) for e in chain):
-            hint = f"{source} is no folder here and no public dataset on the Hub; check the name, or `hf auth login`."
-        elif any(
-            isinstance(e, ConnectionError | LocalEntryNotFoundError)
-            or type(e).__module__.partition(".")[0] in NETWORK_MODULES
-            for e in chain
-        ):
-            hint = f"Cannot reach the Hub for {source}, and it is not in the cache; go online, or name a local folder."
-        else:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-            hint = f"Cannot read {source}: {reason}; name a folder of images or parquet files, or a Hub dataset."
-        raise DataError(hint) from error
+        return kept, held, load_images(source, eval_split or "test", **options)
+    except DataError as error:
+        if eval_split:
+            raise
+        raise DataError(f"{error} Or measure on a part of train, with a holdout of 0.1.") from error
 
 
-def _choose_split(source: str, split: str, names: list[str]) -> str:
-    stand_ins: tuple[str, ...] = TEST_SPLITS if split in TEST_SPLITS else ()
-    for name in (split, *stand_ins):
-        if name in names:
+def _choose_split(source: str, split: str, splits: Splits) -> str:
+    """The split of this name, of another word for it, or, if it is not for training, of the other such kind."""
+    kind = SPLIT_FOLDERS.get(split.casefold())
+    same = [name for name in (*splits.names, *splits.unlabelled) if kind and SPLIT_FOLDERS.get(name.casefold()) == kind]
+    others = [name for name in splits.names if kind in MEASURED and SPLIT_FOLDERS.get(name.casefold()) in MEASURED]
+    for name in (split, *same, *others):
+        if name in splits.unlabelled:
+            count = splits.unlabelled[name]
+            raise without_labels(source, name, splits.names, f"{count:,} images and no folder of a class")
+        if name in splits.names:
             return name
-    raise DataError(f"{source} has no split {split!r}; choose from {', '.join(names) or 'none'}.")
+    raise DataError(f"{source} has no split {split!r}; choose from {', '.join(splits.names) or 'none'}.")
 
 
-def _find_columns(source: str, features: Mapping[str, Any]) -> tuple[str, str]:
-    """The image column and the label column, by their type."""
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    if len(images) != 1:
-        found = f"{len(images)} image columns ({', '.join(images)})" if images else "no image column"
-        raise DataError(f"{source} has {found} among {', '.join(features) or 'none'}; choose a dataset with one.")
-    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    if not labels:
-        plain = [name for name in LABEL_COLUMNS if isinstance(features.get(name), datasets.Value)]
-        labels = [name for name in plain if re.match("u?int|(large_)?string", features[name].dtype)][:1]
-    if len(labels) > 1 and "fine_label" in labels:
-        labels = ["fine_label"]
-    if len(labels) != 1:
-        found = f"{len(labels)} label columns ({', '.join(labels)})" if labels else "no labels"
-        raise DataError(
-            f"{source} has {found} among {', '.join(features)}; choose a dataset with one column of classes."
-        )
-    return images[0], labels[0]
+def _columns(source: Source, splits: Splits, name: str) -> tuple[str, str]:
+    """The image and the label column of a split; where only others have labels, that is what is wrong."""
+    named = {"image": source.image_column, "label": source.label_column}
+    try:
+        return find_columns(source.place, splits.features(name), named, source.recorded)
+    except DataError:
+        labelled = []
+        for other in splits.names:
+            with suppress(DataError):
+                labelled += (
+                    [other] if find_columns(source.place, splits.features(other), named, source.recorded) else []
+                )
+        if not labelled:
+            raise
+    raise without_labels(source.place, name, labelled, "no column of labels")
 
 
-def without_labels(source: str, split: str, others: Sequence[str]) -> DataError:
+def without_labels(source: str, split: str, others: Sequence[str], what: str = "rows without labels") -> DataError:
     """The error for a split whose labels are hidden."""
     hint = f"choose the split {' or '.join(others)}" if others else "choose a labelled dataset"
-    return DataError(f"The split {split} of {source} has rows without labels; {hint}.")
+    return DataError(f"The split {split} of {source} has {what}; {hint}.")
 
 
 def _check_stream(source: str, split: str, rows: Any, others: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
@@ -220,28 +199,33 @@ def _check_stream(source: str, split: str, rows: Any, others: Sequence[str]) -> 
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise DataError(f"The labels of {source} have no names, and a stream cannot count them; load it whole.")
-    with _explained(source):
+    with explained(source):
         first = next(iter(rows), None)
     if first is None:
         raise DataError(f"The split {split} of {source} is empty; choose another split or dataset.")
-    if first["label"] in (None, -1):
+    if is_hidden(first["label"]):
         raise without_labels(source, split, others)
     return rows, tuple(feature.names)
 
 
-def _index_labels(
-    source: str, split: str, rows: Any, columns: Sequence[Any], others: Sequence[str]
-) -> tuple[Any, tuple[str, ...]]:
+def _index_labels(source: str, split: str, rows: Any, column: str, splits: Splits) -> tuple[Any, tuple[str, ...]]:
     """Refuse missing labels, and number those without names by sorting what all splits hold."""
     labels = rows["label"][:]
+    others = [other for other in splits.names if other != split]
     if not labels:
         raise DataError(f"The split {split} of {source} is empty; choose another split or dataset.")
-    if any(label is None or label == -1 for label in labels):
+    if any(map(is_hidden, labels)):
         raise without_labels(source, split, others)
     feature = rows.features["label"]
     if isinstance(feature, datasets.ClassLabel):
         return rows, tuple(feature.names)
-    values = sorted(set().union(*(column[:] for column in columns)) - {None, -1})
+    labels = [plain_label(source, label) for label in labels]
+    elsewhere = [plain_label(source, label) for other in others for label in splits.labels(other, column)
+                 if not is_hidden(label)]  # fmt: skip
+    try:
+        values = sorted({*labels, *elsewhere})
+    except TypeError as error:
+        raise DataError(f"The splits of {source} have labels of different kinds; give them the same.") from error
     place = {value: index for index, value in enumerate(values)}
     classes = tuple(str(value) for value in values)
     indices = [place[label] for label in labels]
