@@ -20,14 +20,14 @@ import timm
 import torch
 
 import sgnas_zoo
-from sgnas_zoo.cli_options import Count
+from sgnas_zoo.cli_options import Count, column_options
 from sgnas_zoo.hub.artifacts import WEIGHTS
 from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader, write_whole
-from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.sources import Source, load_images
 
 LOCAL = "local-dir:"
 
@@ -41,6 +41,7 @@ LOCAL = "local-dir:"
 @click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
+@column_options
 @click.option("--split", default="test", show_default=True, help="test and validation stand in for each other.")
 @click.option("--part", type=click.Choice(["kept", "held"]), default="kept", show_default=True, help="Of a holdout.")
 @click.option(
@@ -58,7 +59,7 @@ LOCAL = "local-dir:"
 def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
          space: str | None, pretrained: str | None, generator: str | None, dataset: str, split: str, part: Any,
          holdout: float, seed: int, limit: int | None, streaming: bool, on_corrupt: Any, resolution: int | None,
-         batch_size: int, workers: int, output: Path | None) -> None:  # fmt: skip
+         batch_size: int, workers: int, output: Path | None, **columns: Any) -> None:  # fmt: skip
     """Measure a model on a dataset."""
     network = make_network(
         model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
@@ -66,7 +67,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     )  # fmt: skip
     set_input(network, resolution)
     data: dict[str, Any] = {"holdout": holdout, "part": part, "seed": seed, "limit": limit, "streaming": streaming}
-    images = load_images(dataset, split, **data)
+    images = load_images(Source(dataset, **columns), split, **data)
     accelerator = make_accelerator()
     loader = measuring_loader(
         images, network, accelerator, batch_size=batch_size, on_corrupt=on_corrupt, workers=workers

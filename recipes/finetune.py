@@ -22,7 +22,7 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli_options import Count
+from sgnas_zoo.cli_options import Count, column_options
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
@@ -35,7 +35,7 @@ from sgnas_zoo.training.runs import (
     save_into,
     training_loader,
 )
-from sgnas_zoo.training.sources import LabelledImages, open_splits
+from sgnas_zoo.training.sources import LabelledImages, Source, open_splits
 from sgnas_zoo.training.transforms import train_transform
 
 FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
@@ -51,6 +51,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of model and checkpoints.")
 @click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the model's.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
@@ -100,14 +101,15 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
          ema_decay: float, drop_rate: float, drop_path_rate: float, label_smoothing: float, crop: Any,
          crop_scale: float, color_jitter: float, holdout: float, eval_split: str | None, eval_every: int,
          on_corrupt: Any, streaming: bool, steps_per_epoch: int | None, limit: int | None, seed: int, workers: int,
-         resume: str, checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+         resume: str, checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Fine-tune a model with weights on another dataset."""
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
-    kept, held, final = open_splits(dataset, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
+    source = Source(dataset, **columns)
+    kept, held, final = open_splits(source, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
 
     # Network: with weights, and a new classifier where the old one is for other classes.
     set_seed(seed)

@@ -25,6 +25,7 @@ import torch
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
+from sgnas_zoo.cli_options import column_options
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.hub.files import read_config
@@ -39,13 +40,14 @@ from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.runs import METRICS, make_accelerator, measuring_loader, write_whole
-from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.sources import Source, load_images
 
 
 @click.command("measure_supernet", cls=RecipeCommand)
 @click.option("--supernet", required=True, help="Folder or Hub repo.")
 @click.option("--generator", required=True, help="Folder or Hub repo.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of figures and plots.")
 @click.option("--trained", type=click.Path(path_type=Path), multiple=True, help="Folder that retrain.py filled.")
 @click.option("--split", default="test", show_default=True)
@@ -56,7 +58,8 @@ from sgnas_zoo.training.sources import load_images
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.pass_context
 def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output: Path, trained: Sequence[Path],
-         split: str, budgets: int, randoms: int, limit: int | None, seed: int, workers: int) -> None:  # fmt: skip
+         split: str, budgets: int, randoms: int, limit: int | None, seed: int, workers: int,
+         **columns: Any) -> None:  # fmt: skip
     """Measure a supernet and its generator."""
     started = time.monotonic()
     weights, makes = load_supernet(supernet), load_generator(generator)
@@ -64,7 +67,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
     if makes.space != space:
         raise ArtifactError(f"The generator is of {makes.space.name}, the supernet of {space.name}; name a pair.")
     accelerator = make_accelerator()
-    images = load_images(dataset, split, limit=limit, seed=seed)
+    images = load_images(Source.of(Source(dataset, **columns), weights.dataset), split, limit=limit, seed=seed)
     table = COSTS["macs"].table(
         space, native_conditions(space, form="search", num_classes=weights.supernet.num_classes)
     )

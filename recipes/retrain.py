@@ -21,7 +21,7 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli_options import Count
+from sgnas_zoo.cli_options import Count, column_options
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import (
@@ -42,7 +42,7 @@ from sgnas_zoo.training.runs import (
     save_into,
     training_loader,
 )
-from sgnas_zoo.training.sources import LabelledImages, open_splits
+from sgnas_zoo.training.sources import LabelledImages, Source, open_splits
 from sgnas_zoo.training.transforms import train_transform
 
 PAPER_FLOPS = 350e6
@@ -58,6 +58,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--model", help="Any name of timm, such as sgnas_a, instead of a budget.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one of the space.")
 @click.option("--dataset", default="ILSVRC/imagenet-1k", show_default=True, help="Hub id or folder.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), default="runs/retrain", show_default=True,
               help="Folder of model and checkpoints.")  # fmt: skip
 @click.option("--resolution", type=click.IntRange(min=8),
@@ -120,7 +121,7 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
          crop: Any, crop_scale: float, crop_pct: float | None, color_jitter: float, aa: str | None, reprob: float,
          holdout: float, eval_split: str | None, eval_every: int, on_corrupt: Any, streaming: bool,
          steps_per_epoch: int | None, limit: int | None, seed: int, workers: int, resume: str,
-         checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+         checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Train the network of a budget from scratch."""
     if flops is params is arch is model is None and space == "sgnas_imagenet":
         flops = PAPER_FLOPS
@@ -129,7 +130,8 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     accelerator = make_accelerator(output, report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
-    kept, held, final = open_splits(dataset, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
+    source = Source(dataset, **columns)
+    kept, held, final = open_splits(source, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
 
     # Network: from scratch. What it sees is noted in it, and measuring looks there.
     set_seed(seed)

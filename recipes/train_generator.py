@@ -27,7 +27,7 @@ from scipy.stats import kendalltau
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.cli_options import Count
+from sgnas_zoo.cli_options import Count, column_options
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.errors import BudgetError, DataError, ZooError
@@ -48,7 +48,7 @@ from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings, training_record
 from sgnas_zoo.training.parallel import average_gradients, check_finite
 from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
-from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.sources import Source, load_images
 from sgnas_zoo.training.transforms import train_transform
 
 SPAN = 180
@@ -74,6 +74,7 @@ class SupernetCommand(RecipeCommand):
 @click.command("train_generator", cls=SupernetCommand, configs=Path(__file__).parent / "configs")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder: what the supernet was trained on.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of generator and checkpoints.")
 @click.option("--low", type=Count(), help="Lowest target in MACs; by default 5 % above the space's least.")
 @click.option("--high", type=Count(), help="Highest target in MACs; by default 5 % below the space's most.")
@@ -102,7 +103,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
          targets: int, epochs: int, batch_size: int, lr: float, alpha: float, temperature: float,
          temperature_decay: float, label_smoothing: float, crop: Any, on_corrupt: Any, streaming: bool,
          steps_per_epoch: int | None, limit: int | None, seed: int, workers: int, resume: str,
-         checkpoint_minutes: float, report_to: str | None) -> None:  # fmt: skip
+         checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Train an architecture generator on a supernet."""
     check_output(output, resume)
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
@@ -120,8 +121,9 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
         raise DataError(
             f"{supernet} was trained on all images; train one with --holdout for the generator to learn on."
         )
+    source = Source.of(Source(dataset, **columns), trained.dataset)
     held = load_images(
-        dataset, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], streaming=streaming, limit=limit,
+        source, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], streaming=streaming, limit=limit,
     )  # fmt: skip
     check_classes(held, trained.supernet.num_classes, "supernet")
     look = {name: trained.preprocessing[name] for name in ("mean", "std", "interpolation")}

@@ -31,7 +31,7 @@ from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.cli_options import Count
+from sgnas_zoo.cli_options import Count, column_options
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import DataError, SpaceError
 from sgnas_zoo.hub.cards import write_card
@@ -54,7 +54,7 @@ from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 from sgnas_zoo.training.parallel import average_buffers, average_gradients, check_finite
 from sgnas_zoo.training.runs import check_output, make_accelerator, plain_loader, training_loader
-from sgnas_zoo.training.sources import load_images
+from sgnas_zoo.training.sources import Source, load_images
 from sgnas_zoo.training.surrogate import surrogate_losses
 from sgnas_zoo.training.transforms import eval_transform, train_transform
 
@@ -70,6 +70,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.command("train_supernet", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and artifact.")
 @click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the space's.")
 @click.option("--epochs", type=click.IntRange(min=1), default=50, show_default=True)
@@ -119,7 +120,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
          sched: str, weight_decay: float, momentum: float, clip_grad: float, label_smoothing: float, crop: Any,
          holdout: float, on_corrupt: Any, streaming: bool, steps_per_epoch: int | None, limit: int | None,
          eval_every: int, eval_images: int, seed: int, workers: int, resume: str, checkpoint_minutes: float,
-         report_to: str | None) -> None:  # fmt: skip
+         report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Train a supernet."""
     search_space, make_sampler = SPACES[space], SAMPLERS[sampler]
     size = resolution or search_space.resolution
@@ -134,9 +135,10 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     accelerator = make_accelerator(output, report_to)
 
     # Data: one part to train on; the other is the generator's, and here only shows how training goes.
+    source = Source(dataset, **columns)
     data: dict[str, Any] = {"holdout": holdout, "seed": seed, "streaming": streaming}
-    kept = load_images(dataset, "train", limit=limit, **data)
-    held = load_images(dataset, "train", part="held", limit=eval_images, **data) if holdout else None
+    kept = load_images(source, "train", limit=limit, **data)
+    held = load_images(source, "train", part="held", limit=eval_images, **data) if holdout else None
     look = {name: PREPROCESSING[name] for name in ("mean", "std", "interpolation")}
     loader = training_loader(
         kept, train_transform(size, crop=crop, **look), accelerator, batch_size=batch_size, seed=seed,
@@ -172,7 +174,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     # Sampler. The greedy one ranks paths as they are trained now: with their smallest kernels while these grow.
     small, loss, fits = False, None, None
     if sampler == "greedy" and held:
-        few = load_images(dataset, "train", part="held", limit=surrogate_images, **data)
+        few = load_images(source, "train", part="held", limit=surrogate_images, **data)
         losses_of = surrogate_losses(model, plain_loader(few, as_measured, accelerator), accelerator)
         loss = lambda archs: losses_of([with_smallest_kernels(path) if small else path for path in archs])  # noqa: E731
     if flops:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.cli_options import Count, told
+from sgnas_zoo.cli_options import Count, column_options, told
 from sgnas_zoo.cli_search import FREE_TO_CHANGE, open_search
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--supernet", multiple=True, metavar="[STRATEGY=]PLACE",
               help="Folder or Hub repo, of all strategies or of one; repeat. By default the embedded one.")  # fmt: skip
 @click.option("--dataset", required=True, help="Hub id or folder of what they were trained on.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
 @click.option("--generator", help="Folder or Hub repo, for the generator strategy; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
@@ -40,7 +41,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--resume", is_flag=True, help="Go on with the comparison in the output folder.")
 def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tuple[str, ...], dataset: str,
             output: Path, generator: str | None, profile: str | None, population: int, generations: int, images: int,
-            seed: int, workers: int, resume: bool) -> None:  # fmt: skip
+            seed: int, workers: int, resume: bool, **columns: Any) -> None:  # fmt: skip
     """Compare search strategies at the same budgets: accuracy, evaluations and time, per budget and in all."""
     from sgnas_zoo.hub.files import read_config
     from sgnas_zoo.search.strategies import STRATEGIES
@@ -50,6 +51,7 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     from sgnas_zoo.training.options import PLACES, resolved
     from sgnas_zoo.training.runs import make_accelerator, write_whole
     from sgnas_zoo.training.searching import Search, cost_tables
+    from sgnas_zoo.training.sources import Source
 
     names = list(dict.fromkeys(strategies.split(",")))
     for name in names:
@@ -69,9 +71,9 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
         for name, (place, net) in supernets.items()
     }  # fmt: skip
     comparing.check_budgets(list(searches.values()), cost, limits)
-    accelerator = make_accelerator()
+    accelerator, source = make_accelerator(), Source(dataset, **columns)
     scores = {
-        place: comparing.scores(net, held_out_images(net, dataset), images, accelerator, workers)
+        place: comparing.scores(net, held_out_images(net, source), images, accelerator, workers)
         for place, net in dict(supernets.values()).items()
     }
     contenders = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.errors import ZooError
+from sgnas_zoo.errors import DataWarning, ZooError
 
 SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -37,7 +37,17 @@ class ZooGroup(click.Group):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Raise what was bad input as ``BadInput``; a bare call still shows the help."""
+    """Raise what was bad input as ``BadInput``, and say once what a dataset lacks; a bare call still shows the help."""
+    shown, said = warnings.showwarning, set()
+
+    def in_one_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, DataWarning):
+            shown(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.echo(str(message), err=True)
+
+    warnings.showwarning = in_one_line
     try:
         yield
     except getattr(click.exceptions, "NoArgsIsHelpError", ()):
@@ -46,6 +56,8 @@ def one_line() -> Iterator[None]:
         raise BadInput(error.format_message()) from error
     except ZooError as error:
         raise BadInput(str(error)) from error
+    finally:
+        warnings.showwarning = shown
 
 
 @contextmanager
@@ -85,4 +97,11 @@ def push_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--private", is_flag=True, default=None, help="Make the repo private, if it has to be made."),
     ):
         command = option(command)
+    return command
+
+
+def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever takes a dataset and cannot guess its columns: fields of ``Source``."""
+    for kind in ("label", "image"):
+        command = click.option(f"--{kind}-column", help=f"Column of its {kind}s, if that cannot be guessed.")(command)
     return command

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.cli_options import Count, told
+from sgnas_zoo.cli_options import Count, column_options, told
 
 if TYPE_CHECKING:
     from sgnas_zoo.training.searching import Search
@@ -23,6 +23,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--space", help="Search space; if given, the supernet has to be of it.")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
+@column_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
 @click.option("--flops", type=Count(), help="Most FLOPs (MACs), such as 330M.")
 @click.option("--params", type=Count(), help="Most parameters, such as 6M; bounds combine.")
@@ -38,7 +39,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
 def search(strategy: str, space: str | None, supernet: str, dataset: str, output: Path,
-           objectives: str, images: int, workers: int, resume: bool, **options: Any) -> None:  # fmt: skip
+           image_column: str | None, label_column: str | None, objectives: str, images: int, workers: int,
+           resume: bool, **options: Any) -> None:  # fmt: skip
     """Search a supernet for the most accurate architecture within bounds, or for a front."""
     from sgnas_zoo.hub.supernets import load_supernet
     from sgnas_zoo.search.strategies import STRATEGIES
@@ -46,6 +48,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     from sgnas_zoo.training.options import resolved
     from sgnas_zoo.training.runs import make_accelerator, write_whole
     from sgnas_zoo.training.searching import check_objectives
+    from sgnas_zoo.training.sources import Source
 
     STRATEGIES[strategy]
     aims = objectives.split(",")
@@ -61,7 +64,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     with told():
         asked = _search(trained, strategy, aims, **options)
     accelerator = make_accelerator()
-    held = held_out_images(trained, dataset, images)
+    held = held_out_images(trained, Source(dataset, image_column, label_column), images)
     trained.supernet.to(accelerator.device)
     score = inherited_accuracy(trained, held, accelerator, workers=workers)
     main = accelerator.is_main_process

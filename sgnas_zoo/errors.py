@@ -50,6 +50,10 @@ class TrainingError(ZooError, RuntimeError):
     """A training that cannot go on: its loss is not finite."""
 
 
+class DataWarning(UserWarning):
+    """Something of a dataset is left out; the command line prints it as one line."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a name that is not registered, with near matches or all names."""
     names = sorted(set(known))

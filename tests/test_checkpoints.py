@@ -405,6 +405,10 @@ def test_differing_settings_are_named_before_anything_is_loaded(saved):
     assert torch.equal(model.bias, before)
 
 
+def test_an_option_that_is_newer_than_the_run_and_not_given_does_not_end_it(saved):
+    assert small(saved, {"lr": 0.1, "space": "a", "image_column": None})[0].resume("auto")
+
+
 def test_other_format_is_refused_not_skipped(saved):
     path = saved / "step-00000002" / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))

@@ -19,18 +19,18 @@ from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.runs import measuring_loader
-from sgnas_zoo.training.sources import LabelledImages, load_images
+from sgnas_zoo.training.sources import LabelledImages, Source, load_images
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
 
-def held_out_images(trained: TrainedSupernet, dataset: str, limit: int | None = None) -> LabelledImages:
+def held_out_images(trained: TrainedSupernet, dataset: str | Source, limit: int | None = None) -> LabelledImages:
     """The images that were held out when a supernet was trained: what a search may look at.
 
     Args:
         trained: The supernet.
-        dataset: Hub id or folder of its dataset.
+        dataset: Hub id or folder of its dataset, with columns if need be.
         limit: Only so many, drawn by the seed of its training.
 
     Raises:
@@ -41,7 +41,8 @@ def held_out_images(trained: TrainedSupernet, dataset: str, limit: int | None = 
         raise DataError(
             "This supernet was trained on all images; train one with --holdout, to search on what it holds."
         )
-    images = load_images(dataset, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], limit=limit)
+    source = Source.of(dataset, trained.dataset)
+    images = load_images(source, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], limit=limit)
     check_classes(images, trained.supernet.num_classes, "supernet")
     return images
 

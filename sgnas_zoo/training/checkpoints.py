@@ -196,7 +196,7 @@ class Checkpoints:
         return {"from": None, "damaged": []}
 
     def _compare(self, path: Path, saved: dict[str, Any]) -> None:
-        names = [*saved, *(name for name in self._settings if name not in saved)]
+        names = [*saved, *(name for name, value in self._settings.items() if name not in saved and value is not None)]
         there, here = ({name: json.dumps(s[name]) if name in s else "absent" for name in names}
                        for s in (saved, self._settings))  # fmt: skip
         differing = [f"{name}: {there[name]} there, {here[name]} here" for name in names if there[name] != here[name]]

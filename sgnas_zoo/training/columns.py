@@ -53,9 +53,9 @@ def find_columns(
     Raises:
         DataError: If there is none, or several could be meant.
     """
-    known = {kind: recorded.get(kind) if recorded.get(kind) in features else None for kind in ("image", "label")}
-    image = _named(source, features, "image", named) or known["image"] or _image(source, features)
-    label = _named(source, features, "label", named) or known["label"] or _label(source, features, image)
+    known = {kind: name for kind, name in recorded.items() if isinstance(name, str) and name in features}
+    image = _named(source, features, "image", named) or known.get("image") or _image(source, features)
+    label = _named(source, features, "label", named) or known.get("label") or _label(source, features, image)
     return image, label
 
 

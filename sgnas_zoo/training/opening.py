@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets  # type: ignore[import-untyped]
+import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets.data_files import DataFilesDict, get_data_patterns, sanitize_patterns  # type: ignore[import-untyped]
 from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
@@ -22,9 +23,9 @@ from datasets.packaged_modules.parquet.parquet import Parquet  # type: ignore[im
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from sgnas_zoo.errors import DataError
+from sgnas_zoo.errors import DataError, DataWarning
 from sgnas_zoo.training.columns import below, find_columns
-from sgnas_zoo.training.image_files import Files, LeftOut, list_files, printable
+from sgnas_zoo.training.image_files import Files, LeftOut, Parts, list_files, printable
 from sgnas_zoo.training.image_folder import ImageFolder, arrange
 
 SECONDS = 10
@@ -32,6 +33,10 @@ SECONDS = 10
 
 NETWORK_MODULES = ("httpx", "httpx2", "requests", "urllib3")
 """Where the exceptions come from that mean: the Hub did not answer."""
+
+
+Tables = dict[str, tuple[list[str], Any]]
+"""Parquet files and features of each split."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def _folder(place: str, streaming: bool) -> Splits:
 def _of_images(place: str, found: ImageFolder, streaming: bool) -> Splits:
     _tell(place, found.left_out)
     if found.hint:
-        warnings.warn(found.hint, stacklevel=2)
+        warnings.warn(found.hint, DataWarning, stacklevel=2)
     return Splits(
         tuple(found.splits),
         partial(found.rows, streaming=streaming),
@@ -114,7 +119,8 @@ def _described(place: str, files: Files, streaming: bool) -> Splits:
     except DataError:
         return _of_images(place, arrange(files), streaming)
     if not streaming and (lacking := len(files.images) - sum(len(opened.rows(name)) for name in opened.names)) > 0:
-        warnings.warn(f"{place}: {lacking:,} images are not read; list them in the metadata file.", stacklevel=2)
+        told = f"{place}: {lacking:,} images are not read; list them in the metadata file."
+        warnings.warn(told, DataWarning, stacklevel=2)
     return opened
 
 
@@ -132,7 +138,7 @@ def _loaded(place: str, streaming: bool) -> Splits:
     return Splits(tuple(splits), splits.__getitem__, lambda split: splits[split].features or {}, labels)
 
 
-def _tables(place: str, files: Files) -> dict[str, tuple[list[str], Any]]:
+def _tables(place: str, files: Files) -> Tables:
     """The parquet files of each split and their features, as far as ``datasets`` takes the folder for parquet."""
     with explained(place):
         if glob.escape(place) == place:
@@ -155,7 +161,7 @@ def _tables(place: str, files: Files) -> dict[str, tuple[list[str], Any]]:
     return found
 
 
-def _tell_of_images(tables: Mapping[str, tuple[list[str], Any]]) -> bool:
+def _tell_of_images(tables: Tables) -> bool:
     """Whether tables that lie among images are the dataset."""
     for _, features in tables.values():
         try:
@@ -166,8 +172,12 @@ def _tell_of_images(tables: Mapping[str, tuple[list[str], Any]]) -> bool:
     return False
 
 
-def _of_tables(place: str, files: Files, tables: Mapping[str, tuple[list[str], Any]], streaming: bool) -> Splits:
+def _of_tables(place: str, files: Files, tables: Tables, streaming: bool) -> Splits:
     """Parquet files, one split at a time: their columns need not be the same."""
+    folders = [files.root, *dict.fromkeys(os.path.dirname(path) for paths, _ in tables.values() for path in paths)]
+    with explained(place):
+        for parts in _beside(files, tables, folders):
+            files.left_out.add("images in no table", parts)
     _tell(place, files.left_out)
 
     def rows(split: str) -> Any:
@@ -186,13 +196,35 @@ def _of_tables(place: str, files: Files, tables: Mapping[str, tuple[list[str], A
                 for label in pq.read_table(path, columns=[column])[column].to_pylist()
             ]  # fmt: skip
 
-    folders = [files.root, *dict.fromkeys(os.path.dirname(path) for paths, _ in tables.values() for path in paths)]
     return Splits(tuple(tables), rows, lambda split: tables[split][1], labels, find=partial(below, folders))
+
+
+def _beside(files: Files, tables: Tables, folders: Sequence[str]) -> Iterator[Parts]:
+    """Images that lie among tables, and whose paths are in none of them."""
+    known: set[str] = set()
+    if files.images:
+        known.update(text for paths, _ in tables.values() for path in paths for text in _texts(path))
+    for parts in files.images:
+        whole = os.path.join(files.root, *parts)
+        if not {whole, *(os.path.relpath(whole, folder) for folder in folders)} & known:
+            yield parts
+
+
+def _texts(path: str) -> Iterator[str]:
+    """All texts of a parquet file that may be paths, those beside the bytes of images too."""
+    columns = [
+        f"{column.name}.path" if pa.types.is_struct(column.type) else column.name
+        for column in pq.read_schema(path)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        or (pa.types.is_struct(column.type) and column.type.get_field_index("path") >= 0)
+    ]  # fmt: skip
+    for column in pq.read_table(path, columns=columns).flatten().columns:
+        yield from column.to_pylist()
 
 
 def _tell(place: str, left_out: LeftOut) -> None:
     if left_out.names:
-        warnings.warn(f"{printable(place)}: left out {left_out}.", stacklevel=2)
+        warnings.warn(f"{printable(place)}: left out {left_out}.", DataWarning, stacklevel=2)
 
 
 def _knock(source: str) -> None:
