@@ -239,12 +239,13 @@ def test_tables_that_no_split_takes_are_named(tmp_path):
         assert len(load_images(str(tmp_path)).rows) == 6
 
 
-def test_pictures_beside_a_table_do_not_make_it_a_folder_of_images(tmp_path):
+@pytest.mark.parametrize("more", [[], [f"docs/{i}.jpg" for i in range(20)]])
+def test_pictures_beside_a_table_do_not_make_it_a_folder_of_images(tmp_path, more):
     write(tmp_path / "data", image=IMAGES["bytes"], label=[0, 1] * 3)
-    for name in ("assets/banner.png", "docs/plot.png"):
+    for name in ("assets/banner.png", "docs/plot.png", *more):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(CONTENT[0])
-    with pytest.warns(UserWarning, match=r"left out 2 images in no table \(assets/banner.png, docs/plot.png\)"):
+    with pytest.warns(UserWarning, match=rf"left out {2 + len(more)} images in no table \(assets/banner.png, docs"):
         assert load_images(str(tmp_path)).classes == ("0", "1")
 
 

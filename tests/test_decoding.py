@@ -48,23 +48,23 @@ def png16(values: np.ndarray) -> bytes:
     )
 
 
-def tiff16(values: np.ndarray, order: str) -> bytes:
-    """A plain TIFF of 16-bit RGB, which Pillow does not write."""
+def tiff16(values: np.ndarray, order: str, lines: int) -> bytes:
+    """A plain TIFF of 16-bit RGB, which Pillow does not write, in strips of so many lines."""
     height, width, channels = values.shape
-    data = values.astype(f"{order}u2").tobytes()
-    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 0),
-            (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(data)), (284, 3, 1, 1)]  # fmt: skip
-    bits_at = 8 + 2 + 12 * len(tags) + 4
-    places = {258: bits_at, 273: bits_at + 6}
+    strips = [values[top : top + lines].astype(f"{order}u2").tobytes() for top in range(0, height, lines)]
+    count, after = len(strips), 8 + 2 + 12 * 10 + 4
+    data_at = after + 6 + 8 * count
+    offsets = [data_at + sum(map(len, strips[:i])) for i in range(count)]
+    lists = struct.pack(f"{order}HHH{2 * count}I", 16, 16, 16, *offsets, *map(len, strips))
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, after), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, count, after + 6 if count > 1 else offsets[0]), (277, 3, 1, channels), (278, 3, 1, lines),
+            (279, 4, count, after + 6 + 4 * count if count > 1 else len(strips[0])), (284, 3, 1, 1)]  # fmt: skip
     directory = struct.pack(f"{order}H", len(tags))
-    for tag, kind, count, value in tags:
-        value = places.get(tag, value)
-        short = kind == 3 and tag != 258
-        directory += struct.pack(f"{order}HHI", tag, kind, count)
-        directory += struct.pack(f"{order}HH", value, 0) if short else struct.pack(f"{order}I", value)
+    for tag, kind, number, value in tags:
+        packed = struct.pack(f"{order}HH", value, 0) if (kind, number) == (3, 1) else struct.pack(f"{order}I", value)
+        directory += struct.pack(f"{order}HHI", tag, kind, number) + packed
     magic = b"II*\0" if order == "<" else b"MM\0*"
-    bits = struct.pack(f"{order}HHH", 16, 16, 16)
-    return magic + struct.pack(f"{order}I", 8) + directory + struct.pack(f"{order}I", 0) + bits + data
+    return magic + struct.pack(f"{order}I", 8) + directory + bytes(4) + lists + b"".join(strips)
 
 
 def ramp(bits: int, channels: int) -> np.ndarray:
@@ -83,7 +83,8 @@ def test_values_of_any_depth_in_a_png_of_16_bits(bits, channels):
 @pytest.mark.parametrize("order", "<>")
 def test_values_of_any_depth_in_a_tiff_of_16_bits(bits, order):
     values = ramp(bits, 3)
-    assert np.array_equal(pixels(tiff16(values, order)), values >> bits - 8)
+    for lines in (10, 5, 3):
+        assert np.array_equal(pixels(tiff16(values, order, lines)), values >> bits - 8)
     grey = values[..., 0]
     assert np.array_equal(pixels(saved(grey, "TIFF"))[..., 0], grey >> bits - 8)
     assert np.array_equal(pixels(saved(grey, "TIFF", compression="tiff_lzw"))[..., 0], grey >> bits - 8)

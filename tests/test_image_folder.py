@@ -186,6 +186,13 @@ SPLIT_WORDS = [("train", "test"), ("Train", "TEST"), ("training", "testing"), ("
                ("train", "dev")]  # fmt: skip
 
 
+@pytest.mark.parametrize("stray", [1, 5])
+def test_splits_with_stray_images_in_them(tmp_path, stray):
+    root = fill(grid(tmp_path, ["train/ant", "test/ant"]), *(f"train/{i}.png" for i in range(stray)))
+    with pytest.warns(UserWarning, match=f"left out {stray} in no folder of a class"):
+        assert len(read(root)) == 2
+
+
 @pytest.mark.parametrize("words", SPLIT_WORDS, ids=" ".join)
 def test_words_for_splits(tmp_path, words):
     root = grid(tmp_path, [f"{word}/{name}" for word in words for name in ("ant", "bee")])
@@ -199,6 +206,14 @@ def test_val_is_not_test(tmp_path):
     root = grid(tmp_path, [f"{split}/{name}" for split in ("train", "val", "test") for name in ("ant", "bee")])
     for asked, there in (("val", "val"), ("valid", "val"), ("dev", "val"), ("validation", "val"), ("test", "test")):
         assert {Path(path).parts[0] for path, _ in read(root, asked)} == {there}
+
+
+def test_a_record_tells_the_name_of_the_folder_and_no_way_to_it(tmp_path, monkeypatch):
+    root = grid(tmp_path / "photos", ["ant", "bee"])
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in (str(root), ".", "../photos/", "~/photos"):
+        assert load_images(place).record["source"] == "photos"
 
 
 @pytest.mark.parametrize("only", ["train", "test"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -35,39 +36,59 @@ PATH_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path"
 """Columns that may hold the paths of images, if no other holds images."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """A dataset, and which of its columns count where that cannot be guessed.
+
+    Args:
+        place: Hub id or folder.
+        image_column: Its images; by default the only such column, or one with a usual name.
+        label_column: Their labels; likewise.
+        recorded: Columns ``image`` and ``label`` of an earlier run; they count where they are there.
+    """
+
+    place: str
+    image_column: str | None = None
+    label_column: str | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: str | Source, record: Mapping[str, Any]) -> Source:
+        """The same with the columns that the record of a dataset (``LabelledImages.record``) tells."""
+        columns = record.get("columns")
+        source = source if isinstance(source, Source) else cls(source)
+        return replace(source, recorded=columns if isinstance(columns, Mapping) else {})
+
+
 class NoLabels(DataError):
     """A table without a column of labels."""
 
 
-def find_columns(
-    source: str, features: Mapping[str, Any], named: Mapping[str, str | None], recorded: Mapping[str, Any]
-) -> tuple[str, str]:
+def find_columns(source: Source, features: Mapping[str, Any]) -> tuple[str, str]:
     """The image column and the label column: as named, as recorded where that is there, else by type and by name.
 
     Args:
-        source: What to call the dataset in errors.
+        source: The dataset.
         features: The columns, as ``datasets`` describes them.
-        named: The user's ``image`` and ``label`` columns, or None.
-        recorded: Those of an earlier run on the same data.
 
     Raises:
         DataError: If there is none, or several could be meant.
     """
-    known = {kind: name for kind, name in recorded.items() if isinstance(name, str) and name in features}
-    image = _named(source, features, "image", named) or known.get("image") or _image(source, features)
-    label = _named(source, features, "label", named) or known.get("label") or _label(source, features, image)
+    known = {kind: name for kind, name in source.recorded.items() if isinstance(name, str) and name in features}
+    image = _named(source, features, "image") or known.get("image") or _image(source.place, features)
+    label = _named(source, features, "label") or known.get("label") or _label(source.place, features, image)
     return image, label
 
 
-def _named(source: str, features: Mapping[str, Any], kind: str, named: Mapping[str, str | None]) -> str | None:
-    name = named.get(kind)
+def _named(source: Source, features: Mapping[str, Any], kind: str) -> str | None:
+    name = source.image_column if kind == "image" else source.label_column
     if name is None:
         return None
-    fits = _holds_images if kind == "image" else _holds_labels
-    if name not in features or not (fits(features[name]) or (kind == "image" and _is_text(features[name]))):
+    fits = _may_be_images if kind == "image" else _holds_labels
+    if name not in features or not fits(features[name]):
         why = f"that holds {kind}s" if name in features else "of that name"
         other = ", ".join(features) or "none"
-        raise DataError(f"{source} has no column {name!r} {why}; name one of {other} with --{kind}-column.")
+        raise DataError(f"{source.place} has no column {name!r} {why}; name one of {other} with --{kind}-column.")
     return name
 
 
@@ -112,6 +133,10 @@ def _holds_images(feature: Any) -> bool:
     if isinstance(feature, Mapping):
         return "bytes" in feature and _is_binary(feature["bytes"])
     return _is_binary(feature)
+
+
+def _may_be_images(feature: Any) -> bool:
+    return _holds_images(feature) or _is_text(feature)
 
 
 def _is_binary(feature: Any) -> bool:

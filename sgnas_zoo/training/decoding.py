@@ -84,8 +84,7 @@ def _open(content: bytes) -> Any:
 def _rgb(content: bytes) -> tuple[Image.Image, Mapping[Any, Any]]:
     """RGB of 8 bits, and what else the file says of the image."""
     image = _open(content)
-    packed = _packing(image)
-    if packed in LOW_BYTES:
+    if packed := _packing(image):
         return Image.fromarray(_eight_bits(_deep_colours(image, _open(content), packed))).convert("RGB"), image.info
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB"), image.info
@@ -94,16 +93,17 @@ def _rgb(content: bytes) -> tuple[Image.Image, Mapping[Any, Any]]:
 
 def _packing(image: Any) -> str:
     """How Pillow unpacks the file, such as ``RGB;16B``; empty where it does not say."""
-    arguments = image.tile[0].args if len(getattr(image, "tile", ())) == 1 else None
-    packed = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return packed if isinstance(packed, str) else ""
+    packed = {tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args
+              for tile in getattr(image, "tile", ())}  # fmt: skip
+    return next(iter(packed)) if len(packed) == 1 and packed <= LOW_BYTES.keys() else ""
 
 
 def _deep_colours(high: Any, low: Any, packed: str) -> Any:
     """All 16 bits of each colour, (H, W, 3) or grey (H, W), from two readings of one file."""
-    tile = low.tile[0]
     other = LOW_BYTES[packed]
-    low.tile = [tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))]
+    low.tile = [
+        tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other) for tile in low.tile
+    ]
     low_bytes = np.asarray(low).astype(np.uint16)
     if packed == "LA;16B":
         return low_bytes[..., 0] << 8 | low_bytes[..., 1]

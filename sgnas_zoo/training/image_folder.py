@@ -65,9 +65,10 @@ class ImageFolder:
 def arrange(files: Files) -> ImageFolder:
     """Find splits and classes in a folder of images.
 
-    Folders named as splits (``SPLIT_FOLDERS``, in any case) are splits if one of them holds more images in folders
-    than beside them; below them are the classes. Otherwise the folders are the classes, one called "train" or "test"
-    too, unless each of them parts its images into splits. Images of a class may lie in folders of any depth.
+    Folders named as splits (``SPLIT_FOLDERS``, in any case) are splits, and the folders in them the classes, if one of
+    them has images in folders, and where there are other folders, more than beside these. Otherwise the folders are
+    the classes, one called "train" or "test" too, unless each of them parts its images into splits. Images of a class
+    may lie in folders of any depth.
 
     Args:
         files: What is in the folder.
@@ -79,7 +80,7 @@ def arrange(files: Files) -> ImageFolder:
     named = {top for top in tops if _split(top)}
     deep = Counter(parts[0] for parts in files.images if len(parts) > 2)
     flat = Counter(parts[0] for parts in files.images if len(parts) == 2)
-    if any(deep[top] > flat[top] for top in named):
+    if any(deep[top] > (flat[top] if named < tops else 0) for top in named):
         _note_empty(files, [parts for parts in files.folders if len(parts) == 2 and parts[0] in named])
         return _collect(files, _below_splits(files, named))
     if not tops or named == tops:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sgnas_zoo.errors import DataError, DataWarning
-from sgnas_zoo.training.columns import below, find_columns
+from sgnas_zoo.training.columns import Source, below, find_columns
 from sgnas_zoo.training.image_files import Files, LeftOut, Parts, list_files, printable
 from sgnas_zoo.training.image_folder import ImageFolder, arrange
 
@@ -60,16 +60,17 @@ class Splits:
     find: Callable[[str], str] = str
 
 
-def open_splits_of(place: str, streaming: bool) -> Splits:
+def open_splits_of(source: Source, streaming: bool) -> Splits:
     """Open a dataset.
 
     Args:
-        place: Folder or Hub id.
+        source: Folder or Hub id.
         streaming: Read rows as they come.
 
     Raises:
         DataError: If there is none, it is out of reach, or none of its images has a class.
     """
+    place = source.place
     path = Path(place).expanduser()
     is_folder = bool(place) and path.is_dir()
     if path.is_file():
@@ -78,16 +79,16 @@ def open_splits_of(place: str, streaming: bool) -> Splits:
         raise DataError(f"The folder {place} does not exist; name a folder, or a Hub dataset as user/name.")
     if not sys.stderr.isatty() and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
-    return _folder(str(path), streaming) if is_folder else _loaded(place, streaming)
+    return _folder(replace(source, place=str(path)), streaming) if is_folder else _loaded(place, streaming)
 
 
-def _folder(place: str, streaming: bool) -> Splits:
+def _folder(source: Source, streaming: bool) -> Splits:
     """A folder of whatever kind."""
-    files = list_files(place)
+    place, files = source.place, list_files(source.place)
     if files.metadata:
-        return _described(place, files, streaming)
+        return _described(source, files, streaming)
     tables = _tables(place, files) if files.tables else {}
-    if tables and not (files.images and not _tell_of_images(tables)):
+    if tables and not (files.images and not any(_has_columns(source, features) for _, features in tables.values())):
         return _of_tables(place, files, tables, streaming)
     if files.images:
         for parts in files.tables:
@@ -96,6 +97,14 @@ def _folder(place: str, streaming: bool) -> Splits:
     if files.left_out.names:
         raise DataError(f"{place} holds no image that can be read; left out: {files.left_out}.")
     return _loaded(place, streaming)
+
+
+def _has_columns(source: Source, features: Mapping[str, Any]) -> bool:
+    try:
+        find_columns(source, features)
+    except DataError:
+        return False
+    return True
 
 
 def _of_images(place: str, found: ImageFolder, streaming: bool) -> Splits:
@@ -111,15 +120,13 @@ def _of_images(place: str, found: ImageFolder, streaming: bool) -> Splits:
     )
 
 
-def _described(place: str, files: Files, streaming: bool) -> Splits:
+def _described(source: Source, files: Files, streaming: bool) -> Splits:
     """Images whose labels are in a file metadata.csv or metadata.jsonl, as ``datasets`` reads it; else in folders."""
-    opened = _loaded(place, streaming)
-    try:
-        find_columns(place, opened.features(opened.names[0]), {}, {})
-    except DataError:
-        return _of_images(place, arrange(files), streaming)
+    opened = _loaded(source.place, streaming)
+    if not _has_columns(source, opened.features(opened.names[0])):
+        return _of_images(source.place, arrange(files), streaming)
     if not streaming and (lacking := len(files.images) - sum(len(opened.rows(name)) for name in opened.names)) > 0:
-        told = f"{place}: {lacking:,} images are not read; list them in the metadata file."
+        told = f"{printable(source.place)}: {lacking:,} images are not read; list them in the metadata file."
         warnings.warn(told, DataWarning, stacklevel=2)
     return opened
 
@@ -141,15 +148,7 @@ def _loaded(place: str, streaming: bool) -> Splits:
 def _tables(place: str, files: Files) -> Tables:
     """The parquet files of each split and their features, as far as ``datasets`` takes the folder for parquet."""
     with explained(place):
-        if glob.escape(place) == place:
-            builder = datasets.load_dataset_builder(place)
-            if not isinstance(builder, Parquet):
-                return {}
-            chosen, features = builder.config.data_files, builder.info.features
-        else:  # datasets takes such a folder's name for a pattern
-            escaped = glob.escape(os.path.abspath(place))
-            patterns = sanitize_patterns(get_data_patterns(escaped))
-            chosen, features = DataFilesDict.from_patterns(patterns, escaped, [".parquet"]), None
+        chosen, features = _parquet_files(place)
         found = {
             str(split): (list(paths), features or datasets.Features.from_arrow_schema(pq.read_schema(paths[0])))
             for split, paths in chosen.items() if paths
@@ -161,15 +160,16 @@ def _tables(place: str, files: Files) -> Tables:
     return found
 
 
-def _tell_of_images(tables: Tables) -> bool:
-    """Whether tables that lie among images are the dataset."""
-    for _, features in tables.values():
-        try:
-            find_columns("", features, {}, {})
-        except DataError:
-            continue
-        return True
-    return False
+def _parquet_files(place: str) -> tuple[Mapping[Any, Sequence[str]], Any]:
+    """Files by split as ``datasets`` tells them from their names, and the features that a card declares."""
+    if glob.escape(place) == place:
+        builder = datasets.load_dataset_builder(place)
+        if isinstance(builder, Parquet):
+            return builder.config.data_files, builder.info.features
+    # Such a folder's name is a pattern to datasets, or it takes the files beside the tables for the dataset.
+    escaped = glob.escape(os.path.abspath(place))
+    patterns = sanitize_patterns(get_data_patterns(escaped))
+    return DataFilesDict.from_patterns(patterns, escaped, [".parquet"]), None
 
 
 def _of_tables(place: str, files: Files, tables: Tables, streaming: bool) -> Splits:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,36 +16,15 @@ import datasets  # type: ignore[import-untyped]
 import numpy as np
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.training.columns import as_images, find_columns, is_hidden, plain_label
+from sgnas_zoo.training.columns import Source, as_images, find_columns, is_hidden, plain_label
+from sgnas_zoo.training.image_files import as_text
 from sgnas_zoo.training.image_folder import SPLIT_FOLDERS
 from sgnas_zoo.training.opening import Splits, explained, open_splits_of
 
+__all__ = ["LabelledImages", "Source", "load_images", "open_splits", "without_labels"]
+
 MEASURED = ("test", "validation")
 """Kinds of splits that are not for training; asked for one that is not there, the other is taken."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A dataset, and which of its columns count where that cannot be guessed.
-
-    Args:
-        place: Hub id or folder.
-        image_column: Its images; by default the only such column, or one with a usual name.
-        label_column: Their labels; likewise.
-        recorded: Columns ``image`` and ``label`` of an earlier run; they count where they are there.
-    """
-
-    place: str
-    image_column: str | None = None
-    label_column: str | None = None
-    recorded: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, source: str | Source, record: Mapping[str, Any]) -> Source:
-        """The same with the columns that the record of a dataset (``LabelledImages.record``) tells."""
-        columns = record.get("columns")
-        source = source if isinstance(source, Source) else cls(source)
-        return replace(source, recorded=columns if isinstance(columns, Mapping) else {})
 
 
 @dataclass(frozen=True)
@@ -97,7 +77,7 @@ def load_images(
         raise DataError(f"A limit of {limit} leaves no images; give 1 or more, or leave it out.")
     source = source if isinstance(source, Source) else Source(source)
     place = source.place
-    splits = open_splits_of(place, streaming)
+    splits = open_splits_of(source, streaming)
     name = _choose_split(place, split, splits)
     image, label = _columns(source, splits, name)
     opened = splits.rows(name)
@@ -117,7 +97,7 @@ def load_images(
             chosen = np.random.default_rng(seed).permutation(chosen)[:limit]
         rows = rows.select(chosen, keep_in_memory=True)  # in memory: processes do not meet in one cache file
     record = {
-        "source": Path(place).name if Path(place).expanduser().is_dir() else place,
+        "source": _name(place),
         "revision": _revision(place, opened),
         "split": name,
         "rows": None if streaming else len(rows),
@@ -173,16 +153,13 @@ def _choose_split(source: str, split: str, splits: Splits) -> str:
 
 def _columns(source: Source, splits: Splits, name: str) -> tuple[str, str]:
     """The image and the label column of a split; where only others have labels, that is what is wrong."""
-    named = {"image": source.image_column, "label": source.label_column}
     try:
-        return find_columns(source.place, splits.features(name), named, source.recorded)
+        return find_columns(source, splits.features(name))
     except DataError:
         labelled = []
         for other in splits.names:
             with suppress(DataError):
-                labelled += (
-                    [other] if find_columns(source.place, splits.features(other), named, source.recorded) else []
-                )
+                labelled += [other] if find_columns(source, splits.features(other)) else []
         if not labelled:
             raise
     raise without_labels(source.place, name, labelled, "no column of labels")
@@ -259,6 +236,12 @@ def _is_on_side(row: Mapping[str, Any], seed: int, holdout: float, held: bool) -
     image = row["image"]
     content = image["bytes"] or "/".join(Path(image["path"]).parts[-2:]).encode()
     return (zlib.crc32(content, seed & 0xFFFFFFFF) < holdout * 2**32) == held
+
+
+def _name(place: str) -> str:
+    """A Hub id, or the name of a folder, without the way to it."""
+    path = os.path.expanduser(place)
+    return as_text(os.path.basename(os.path.abspath(path))) if os.path.isdir(path) else place
 
 
 def _revision(source: str, rows: Any) -> str | None:
