@@ -249,6 +249,15 @@ def test_pictures_beside_a_table_do_not_make_it_a_folder_of_images(tmp_path, mor
         assert load_images(str(tmp_path)).classes == ("0", "1")
 
 
+def test_a_table_whose_columns_cannot_be_guessed_is_not_passed_over_for_pictures(tmp_path):
+    write(tmp_path / "data", image=IMAGES["bytes"], target=[0, 1] * 3, cls=[0, 1] * 3)
+    for name in ("assets/banner.png", "docs/plot.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(CONTENT[0])
+    with pytest.warns(UserWarning, match="2 images in no table"), pytest.raises(DataError, match="2 label columns"):
+        load_images(str(tmp_path))
+
+
 @pytest.mark.parametrize("kind", ["paths", "struct of paths"])
 def test_images_that_no_table_lists_are_named(tmp_path, kind):
     write(with_pictures(tmp_path) / "data", image=IMAGES[kind][:4], label=[0, 1] * 2)

@@ -368,6 +368,9 @@ def test_one_folder_too_much_is_told(tmp_path):
     root = grid(tmp_path / "d", ["animals/ant", "animals/bee"])
     with pytest.warns(UserWarning, match=r"one class, animals; if its folders are the classes, name .*animals\.$"):
         assert len(read(root)) == 4
+    root = grid(tmp_path / "e", ["train/train/ant", "train/train/bee"])
+    with pytest.warns(UserWarning, match=r"one class, train; if its folders are the classes, name .*e/train/train\.$"):
+        assert len(read(root)) == 4
 
 
 # Kinds of files

@@ -94,7 +94,7 @@ def _named(source: Source, features: Mapping[str, Any], kind: str) -> str | None
 
 def _image(source: str, features: Mapping[str, Any]) -> str:
     declared = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    stored = [name for name, feature in features.items() if _holds_images(feature)]
+    stored = [name for name, feature in features.items() if holds_images(feature)]
     texts = [name for name, feature in features.items() if _is_text(feature)]
     by_name = _of_these(stored, IMAGE_COLUMNS)
     found = declared or (by_name if len(by_name) == 1 else stored) or _of_these(texts, IMAGE_COLUMNS)
@@ -126,8 +126,8 @@ def _of_these(names: Sequence[str], usual: Sequence[str]) -> list[str]:
     return [name for name in names if name.lower() in usual]
 
 
-def _holds_images(feature: Any) -> bool:
-    """Images, as declared or by their type; texts may be paths, which only their name tells."""
+def holds_images(feature: Any) -> bool:
+    """Whether a column is images, as declared or by its type; texts may be paths, which only their name tells."""
     if isinstance(feature, datasets.Image):
         return True
     if isinstance(feature, Mapping):
@@ -136,7 +136,7 @@ def _holds_images(feature: Any) -> bool:
 
 
 def _may_be_images(feature: Any) -> bool:
-    return _holds_images(feature) or _is_text(feature)
+    return holds_images(feature) or _is_text(feature)
 
 
 def _is_binary(feature: Any) -> bool:

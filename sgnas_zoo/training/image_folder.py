@@ -82,7 +82,7 @@ def arrange(files: Files) -> ImageFolder:
     flat = Counter(parts[0] for parts in files.images if len(parts) == 2)
     if any(deep[top] > (flat[top] if named < tops else 0) for top in named):
         _note_empty(files, [parts for parts in files.folders if len(parts) == 2 and parts[0] in named])
-        return _collect(files, _below_splits(files, named))
+        return _collect(files, _below_splits(files, named), above=2)
     if not tops or named == tops:
         where = f"lie in {' and '.join(sorted(map(printable, named)))}" if named else "lie in it"
         raise DataError(
@@ -90,7 +90,7 @@ def arrange(files: Files) -> ImageFolder:
             "put them in one folder per class."
         )
     _note_empty(files, [parts for parts in files.folders if len(parts) == 1])
-    return _collect(files, _classes_on_top(files, tops))
+    return _collect(files, _classes_on_top(files, tops), above=1)
 
 
 def _note_empty(files: Files, folders: Sequence[Parts]) -> None:
@@ -130,8 +130,8 @@ def _classes_on_top(files: Files, tops: set[str]) -> Iterator[Place]:
             yield split or "train", as_text(parts[0]), parts
 
 
-def _collect(files: Files, places: Iterator[Place]) -> ImageFolder:
-    """Number the classes and sort the images."""
+def _collect(files: Files, places: Iterator[Place], above: int) -> ImageFolder:
+    """Number the classes, which end so many folders down, and sort the images."""
     by_split: dict[str, list[tuple[str, Parts]]] = {}
     for split, name, parts in places:
         by_split.setdefault(split, []).append((name, parts))
@@ -152,17 +152,17 @@ def _collect(files: Files, places: Iterator[Place]) -> ImageFolder:
         for name, parts in by_split[split]:
             if name not in label:
                 files.left_out.add("in no folder of a class" if placed else f"of {split} without a class", parts)
-    return ImageFolder(files.root, classes, splits, unlabelled, files.left_out, _hint(files, classes))
+    hint = _hint(files.root, classes, next(iter(splits.values())), above)
+    return ImageFolder(files.root, classes, splits, unlabelled, files.left_out, hint)
 
 
-def _hint(files: Files, classes: Sequence[str]) -> str:
-    """Say so where the only class may be a folder too much, as archives often have it."""
-    inside = [parts for parts in files.images if len(parts) > 1]
-    within = {parts[1] for parts in inside if len(parts) > 2}
-    if len(classes) > 1 or len({parts[0] for parts in inside}) > 1 or len(within) < 2:
+def _hint(root: str, classes: Sequence[str], images: Sequence[tuple[int, Parts]], above: int) -> str:
+    """Say so where the only class, below so many folders, may be a folder too much, as archives often have it."""
+    within = {parts[above] if len(parts) > above + 1 else "" for _, parts in images}
+    if len(classes) > 1 or len(within) < 2 or "" in within:
         return ""
-    whole = printable(os.path.join(files.root, inside[0][0]))
-    return f"All images are of one class, {classes[0]}; if its folders are the classes, name {whole}."
+    whole = printable(os.path.join(root, *images[0][1][:above]))
+    return f"All images are of one class, {printable(classes[0])}; if its folders are the classes, name {whole}."
 
 
 def _address(root: str, parts: Parts) -> str:

@@ -24,7 +24,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sgnas_zoo.errors import DataError, DataWarning
-from sgnas_zoo.training.columns import Source, below, find_columns
+from sgnas_zoo.training.columns import Source, below, find_columns, holds_images
 from sgnas_zoo.training.image_files import Files, LeftOut, Parts, list_files, printable
 from sgnas_zoo.training.image_folder import ImageFolder, arrange
 
@@ -88,7 +88,7 @@ def _folder(source: Source, streaming: bool) -> Splits:
     if files.metadata:
         return _described(source, files, streaming)
     tables = _tables(place, files) if files.tables else {}
-    if tables and not (files.images and not any(_has_columns(source, features) for _, features in tables.values())):
+    if tables and (not files.images or any(_may_be_it(source, features) for _, features in tables.values())):
         return _of_tables(place, files, tables, streaming)
     if files.images:
         for parts in files.tables:
@@ -97,6 +97,11 @@ def _folder(source: Source, streaming: bool) -> Splits:
     if files.left_out.names:
         raise DataError(f"{place} holds no image that can be read; left out: {files.left_out}.")
     return _loaded(place, streaming)
+
+
+def _may_be_it(source: Source, features: Mapping[str, Any]) -> bool:
+    """Whether a table that lies among images is the dataset: those of an embedding or of scores are not."""
+    return any(map(holds_images, features.values())) or _has_columns(source, features)
 
 
 def _has_columns(source: Source, features: Mapping[str, Any]) -> bool:
