@@ -319,6 +319,13 @@ def test_holdout(tmp_path):
         load_images(source, holdout=0.001)
 
 
+def test_what_published_supernets_held_out_is_held_out_still(tmp_path):
+    assert sources._cut([0] * 40 + [1] * 20 + [2], 0.1, True, 3).tolist() == [0, 3, 22, 38, 42, 50]
+    held = load_images(write_parquet(tmp_path / "d", [0, 1] * 20, files=3), holdout=0.2, part="held", seed=3)
+    rows = [next(i for i in range(40) if png(i) == row["image"]["bytes"]) for row in held.rows]
+    assert rows == [2, 11, 17, 20, 23, 30, 32, 33]
+
+
 @given(
     labels=st.lists(st.integers(0, 6), min_size=4, max_size=200), holdout=st.floats(0.02, 0.98), seed=st.integers(0, 9)
 )
