@@ -13,7 +13,6 @@ Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expecte
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import replace
 from itertools import islice
@@ -38,12 +37,11 @@ from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import among_others
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.search.decode import check_range
-from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import (
     SAMPLERS,
     GreedySampler,
     Sampling,
-    UnifiedSupernet,
     make_supernet,
     with_smallest_kernels,
 )
@@ -148,8 +146,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
     set_seed(seed)
     supernet = make_supernet(search_space, len(kept.classes), zero_init_last=zero_init_last)
-    unified = isinstance(supernet, UnifiedSupernet)
-    if smallest_kernels and not unified:
+    if smallest_kernels and not supernet.grows:
         raise SpaceError(f"Kernels of {search_space.name} do not grow into each other; leave --smallest-kernels out.")
     optimizer = create_optimizer_v2(supernet, "sgd" if momentum else "momentum", lr, weight_decay, momentum)
     model = accelerator.prepare_model(supernet, evaluation_mode=True)
@@ -216,7 +213,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             done = step % steps_per_epoch
             small = epoch < int(smallest_kernels * epochs)
             if not small and step and step == int(smallest_kernels * epochs) * steps_per_epoch:
-                supernet.grow_kernels()  # type: ignore[operator]
+                supernet.grow_kernels()
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
                 scheduler.step_update(step)
                 teacher, drawn, losses = None, draw(step), []
@@ -249,7 +246,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch / accelerator.num_processes}
             row |= {"skipped": skipped} if skipped else {}
             if held_loader is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
-                for name, arch in examples(search_space, unified).items():
+                for name, arch in supernet.examples().items():
                     subnet = trained.inherit(with_smallest_kernels(arch) if small else arch)
                     row[f"top1_{name}"] = evaluate(subnet, held_loader, accelerator)["top1"]
             if isinstance(draw, GreedySampler):
@@ -274,16 +271,6 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             write_card(folder, name=output.resolve().name)
         click.echo(f"Supernet: {output}", err=True)
     accelerator.end_training()
-
-
-def examples(space: SearchSpace, unified: bool) -> dict[str, Arch]:
-    """Architectures to follow during training: two, four and all slots, with kernels in turn; or three random ones."""
-    if not unified:
-        return {f"random_{i}": space.sample(random.Random(i)) for i in range(3)}
-    kernels = [choice.label for choice in space.choices if choice.kernels]
-    tokens = {name: "".join(kernels[i % len(kernels)] for i in range(slots))
-              for name, slots in (("narrow", 2), ("middle", 4), ("wide", space.slots))}  # fmt: skip
-    return {name: space.parse("-".join([token] * len(space.layers))) for name, token in tokens.items()}
 
 
 if __name__ == "__main__":

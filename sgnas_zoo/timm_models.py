@@ -15,7 +15,7 @@ from timm.models import PretrainedCfg, generate_default_cfgs, register_model, re
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.spaces import SPACES, FormName, QuantisedSpace, families
+from sgnas_zoo.spaces import SPACES, FormName, families
 from sgnas_zoo.zoo import ZooEntry, default_arch, supernet_entries, zoo_entries
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def _cfg(**changes: Any) -> Any:
 
 def _ends(family: str) -> dict[str, str]:
     """Names of the first and the last layer: timm's ResNets have others than its EfficientNets."""
-    resnet = any(isinstance(SPACES[name], QuantisedSpace) for name in SPACES if SPACES[name].family == family)
-    return {"first_conv": "conv1", "classifier": "fc"} if resnet else {}
+    kind = next(SPACES[name].kind for name in SPACES if SPACES[name].family == family)
+    return {"first_conv": kind.first_conv, "classifier": kind.classifier}
 
 
 default_cfgs = generate_default_cfgs(

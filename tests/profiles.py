@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.costs.profile import SKIP, BlockTime, Profile, Setup, Validation, deployed
+from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces.space import SKIP
 
 SETUP = Setup("A board", "board", "elsewhere", threads=1)
 
@@ -17,9 +18,9 @@ def made_up(space="sgnas_imagenet", *, form="final", ms_per_mac=5e-8, setup=SETU
     slowest = {}
     for layer, costs in enumerate(table.layers):
         for cost, variant in zip(costs, space.merge(layer).variants, strict=True):
-            key = layer, deployed(variant)
-            if deployed(variant) != SKIP:
-                largest = max(variant.kernels + variant.bits)
+            key = layer, space.deployed(layer, variant)
+            if key[1] != SKIP:
+                largest = max(space.kind.cells(variant), default=0)
                 slowest[key] = max(slowest.get(key, 0), cost * ms_per_mac + largest * 5e-4)
     blocks = tuple(BlockTime(*key, time, 0.1 * time, 20) for key, time in sorted(slowest.items()))
     made = Profile(

@@ -91,7 +91,7 @@ class OracleSupernet(nn.Module):
         super().__init__()
         form = space.search or space.final
         self.act, inner = ACTIVATIONS[form.stem_act], ACTIVATIONS[form.block_act]
-        kernels = [kernel for choice in space.choices for kernel in choice.kernels]
+        kernels = [kernel for choice in space.choices for kernel in choice.adds.kernels]
         self.first = Unit(in_chans, space.stem_chs, 3, space.stem_stride)
         self.first_mb = nn.Module()
         self.first_mb.depthwise = Listed([convolve(space.stem_chs, space.stem_chs, 3, 1, space.stem_chs)])

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, SpaceError
-from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace, ShuffleSpace
+from sgnas_zoo.spaces import SPACES, Branch, Choice, Form, Kernels, MBConvKind, Row, SearchSpace, ShuffleKind
+from sgnas_zoo.spaces.kinds.shuffle.networks import WidthSupernet
 from sgnas_zoo.supernet import (
     ChoiceSupernet,
     UnifiedSupernet,
@@ -22,16 +23,22 @@ from sgnas_zoo.supernet import (
 
 ROWS = (Row(16, 2, 2), Row(24, 2, 2))
 SMALL = {"rows": ROWS, "stem_chs": 8, "head_chs": 32, "resolution": 32, "num_classes": 5}
-KINDS = tuple(Choice(str(i), kernels, scale=1.0) for i, kernels in enumerate([(3,), (5,), (3, 3, 3)]))
-BLOCKS = (Choice("k3e2", (3, 3)), Choice("k5e3s", (5, 5, 5), se=True), Choice("k7e3", (7, 7, 7)), Choice("id"))
-SCALES = tuple(Choice(letter, scale=scale) for letter, scale in zip("abc", (0.4, 1, 1.6), strict=True))
-WIDTHS = (*(Choice(choice.label, choice.kernels) for choice in KINDS), *SCALES)
+KINDS = tuple(Choice(str(i), Branch(kernels, 1.0)) for i, kernels in enumerate([(3,), (5,), (3, 3, 3)]))
+BLOCKS = (
+    Choice("k3e2", Kernels((3, 3))), Choice("k5e3s", Kernels((5, 5, 5), se=True)), Choice("k7e3", Kernels((7, 7, 7))),
+    Choice("id", Kernels()),
+)  # fmt: skip
+SCALES = tuple(Choice(letter, Branch(scale=scale)) for letter, scale in zip("abc", (0.4, 1, 1.6), strict=True))
+WIDTHS = (*(Choice(choice.label, Branch(choice.adds.kernels)) for choice in KINDS), *SCALES)
 RELU = Form("relu", "relu")
 SMALL_SPACES = [
-    ShuffleSpace(name="kinds", family="spos", choices=KINDS, final=RELU, first_chs=8, **SMALL),
-    ShuffleSpace(name="widths", family="spos_channel", choices=WIDTHS, slots=2, final=RELU, first_chs=8, **SMALL),
+    SearchSpace(name="kinds", family="spos", kind=ShuffleKind(), choices=KINDS, final=RELU, first_chs=8, **SMALL),
     SearchSpace(
-        name="blocks", family="greedynas", choices=BLOCKS, identity=True, first_chs=8,
+        name="widths", family="spos_channel", kind=ShuffleKind(), choices=WIDTHS, slots=2, final=RELU, first_chs=8,
+        **SMALL,
+    ),
+    SearchSpace(
+        name="blocks", family="greedynas", kind=MBConvKind(identity=True), choices=BLOCKS, first_chs=8,
         final=Form("relu", "hard_swish", expand_single=False), **SMALL,
     ),
 ]  # fmt: skip
@@ -204,7 +211,7 @@ def test_each_space_gets_the_supernet_that_serves_it():
     kinds = {
         name: type(make_supernet(SPACES[name], 2)) for name in ("sgnas_micro", "spos", "spos_channel", "greedynas")
     }
-    assert list(kinds.values()) == [UnifiedSupernet, ChoiceSupernet, ChoiceSupernet, ChoiceSupernet]
+    assert list(kinds.values()) == [UnifiedSupernet, ChoiceSupernet, WidthSupernet, ChoiceSupernet]
     with pytest.raises(SpaceError, match=r"a layer has several slots\. Train a unified one"):
         ChoiceSupernet(SPACES["sgnas_micro"])
 

@@ -14,7 +14,7 @@ from sgnas_zoo import convert, generate, load_generator
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.spaces import SPACES, Form, Row, SearchSpace
+from sgnas_zoo.spaces import SPACES, Form, MBConvKind, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS, PLAIN
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +32,8 @@ needs_reference = pytest.mark.skipif(not RELEASED.exists(), reason=f"needs the r
 
 def tiny_space(name, final):
     return SearchSpace(
-        name=name, family="sgnas", rows=(Row(32, 2, 2), Row(40, 2, 2)), choices=KERNELS, slots=6, final=final,
-        resolution=64, num_classes=10,
+        name=name, family="sgnas", kind=MBConvKind(), rows=(Row(32, 2, 2), Row(40, 2, 2)), choices=KERNELS, slots=6,
+        final=final, resolution=64, num_classes=10,
     )  # fmt: skip
 
 

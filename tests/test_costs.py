@@ -11,7 +11,7 @@ from sgnas_zoo.costs import COSTS, Conditions, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.errors import ArchError, SpaceError, UnknownNameError
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace
+from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels, MBConvKind, Row, SearchSpace
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference" / "sgnas_cost_table.json"
 SGNAS = SPACES["sgnas_imagenet"]
@@ -50,8 +50,9 @@ every_cost = pytest.mark.parametrize(
 TINY = SearchSpace(
     name="tiny",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(16, 1, 1), Row(24, 2, 1)),
-    choices=(Choice("3", (3,)), Choice("7", (7,)), Choice("0")),
+    choices=(Choice("3", Kernels((3,))), Choice("7", Kernels((7,))), Choice("0", Kernels())),
     slots=2,
     final=Form("relu", "relu", se=True, expand_single=False),
 )

@@ -10,7 +10,7 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.decode import Bound, check_range, decode
 from sgnas_zoo.search.relaxation import allowed_mask, log_probs
-from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace
+from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels, MBConvKind, Row, SearchSpace
 
 SGNAS = SPACES["sgnas_imagenet"]
 WITNESS = "3-3-3-3-3-3-3-3-3-300333-3-3-3-3-333355-557777-777777-777777-777777"
@@ -26,8 +26,9 @@ def small_space(layers):
     return SearchSpace(
         name=f"small{layers}",
         family="sgnas",
+        kind=MBConvKind(),
         rows=ROWS[layers],
-        choices=(Choice("3", (3,)), Choice("7", (7,)), Choice("0")),
+        choices=(Choice("3", Kernels((3,))), Choice("7", Kernels((7,))), Choice("0", Kernels())),
         slots=2,
         final=Form("relu", "relu", se=True, expand_single=False),
         head_chs=8,

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from sgnas_zoo.costs import native_conditions
-from sgnas_zoo.costs.profile import deployed
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
 from sgnas_zoo.errors import ArtifactError, ModelError, SpaceError, UnknownNameError
 from sgnas_zoo.measure import cache
@@ -73,10 +72,10 @@ def test_every_layer_and_choice_of_a_space_is_timed_once(space):
     blocks = timed_blocks(space, conditions, batch_size=1)
     places = [place for block in blocks for place in block.places]
     wanted = {
-        (layer, deployed(variant))
+        (layer, space.deployed(layer, variant))
         for layer in range(len(space.layers))
         for variant in space.merge(layer).variants
-        if variant.kernels
+        if space.block(layer, variant, "final")
     }
     assert len(places) == len(set(places))
     assert set(places) == wanted

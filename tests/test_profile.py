@@ -13,10 +13,11 @@ from profiles import made_up
 
 from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
-from sgnas_zoo.costs.profile import SKIP, BlockTime, Setup, deployed
+from sgnas_zoo.costs.profile import BlockTime, Setup
 from sgnas_zoo.costs.profile_file import MOST_BLOCKS, read_csv, read_profile, write_profile
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces.space import SKIP
 
 PROFILE = made_up("sgnas_micro")
 MICRO = SPACES["sgnas_micro"]
@@ -30,8 +31,8 @@ def test_a_profile_prices_every_architecture_of_its_space(space):
     times = {(block.layer, block.choice): block.median_ms for block in profile.blocks}
     for _ in range(20):
         arch = SPACES[space].sample(rng)
-        variants = [SPACES[space].variant(picks) for picks in arch.picks]
-        own = sum(times[layer, deployed(v)] for layer, v in enumerate(variants) if deployed(v) != SKIP)
+        keys = [SPACES[space].deployed(i, SPACES[space].variant(picks)) for i, picks in enumerate(arch.picks)]
+        own = sum(times[layer, key] for layer, key in enumerate(keys) if key != SKIP)
         assert table.measure(arch) == pytest.approx(profile.fixed_ms + own)
         assert table.minimum <= table.measure(arch) <= table.maximum
 

@@ -20,16 +20,17 @@ from sgnas_zoo.models.builder import build_model, count_bitops
 from sgnas_zoo.models.quantised import QuantisedConv2d, quantise_activations, quantise_weights
 from sgnas_zoo.profiles import find_profile
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import SPACES, Row
-from sgnas_zoo.spaces.quantised import QuantisedSpace
+from sgnas_zoo.spaces import SPACES, BitsKind, Row, SearchSpace
+from sgnas_zoo.spaces.kinds.bits.networks import QuantisedSupernet
 from sgnas_zoo.spaces.resnet_bits import CHOICES, FORM
-from sgnas_zoo.supernet import QuantisedSupernet, calibrate_bn, inherit_model, inherited_state, make_supernet
+from sgnas_zoo.supernet import calibrate_bn, inherit_model, inherited_state, make_supernet
 
-NAMES = [name for name in SPACES if isinstance(SPACES[name], QuantisedSpace)]
+NAMES = [name for name in SPACES if isinstance(SPACES[name].kind, BitsKind)]
 MICRO = SPACES["resnet_micro_bits"]
-SMALL = QuantisedSpace(
-    name="small_bits", family="resnet_micro_bits", choices=CHOICES, final=FORM, stem_chs=64, first_chs=64, head_chs=32,
-    rows=(Row(16, 1, 1), Row(16, 2, 1), Row(24, 2, 1), Row(32, 2, 2)), resolution=32, num_classes=4, stem_kernel=3,
+SMALL = SearchSpace(
+    name="small_bits", family="resnet_micro_bits", kind=BitsKind(stem_kernel=3), choices=CHOICES, final=FORM,
+    stem_chs=64, first_chs=64, head_chs=32,
+    rows=(Row(16, 1, 1), Row(16, 2, 1), Row(24, 2, 1), Row(32, 2, 2)), resolution=32, num_classes=4,
 )  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def test_any_bits_by_string_make_a_resnet_of_timms(name):
     assert isinstance(model, ResNet)
     chosen = [(m.weight_bits, m.act_bits) for m in model.modules() if isinstance(m, QuantisedConv2d)]
     assert len(chosen) == len(arch.picks)
-    assert sorted(chosen) == sorted(arch.space.choices[pick].bits for (pick,) in arch.picks)
+    assert sorted(chosen) == sorted(arch.space.choices[pick].adds for (pick,) in arch.picks)
     with torch.no_grad():
         assert model(images(2, 64)).shape == (2, 5)
         features = timm.create_model(name, arch=str(arch), features_only=True)(images(1, 64))
@@ -212,7 +213,9 @@ def test_it_is_exported_with_its_bits(tmp_path, name):
 def test_spaces_that_timm_cannot_build_are_refused():
     rows = (Row(16, 1, 1), Row(16, 2, 1), Row(24, 1, 1), Row(32, 2, 1))
     with pytest.raises(SpaceError, match="four stages of strides 1, 2, 2, 2"):
-        QuantisedSpace(name="x", family="x", choices=CHOICES, final=FORM, stem_chs=64, first_chs=64, rows=rows)
+        SearchSpace(
+            name="x", family="x", kind=BitsKind(), choices=CHOICES, final=FORM, stem_chs=64, first_chs=64, rows=rows
+        )
     with pytest.raises(SpaceError, match="output_stride needs a space with a stride-2 stem"):
         timm.create_model("resnet_micro_bits", output_stride=16)
 
@@ -256,7 +259,7 @@ def table_of_times(drop=()):
     for layer in range(len(MICRO.layers)):
         rows += [
             f"{layer},w{w}_a{a},{0.01 * w * a + 0.1:.4f}"
-            for w, a in (choice.bits for choice in CHOICES) if (layer, w, a) not in drop
+            for w, a in (choice.adds for choice in CHOICES) if (layer, w, a) not in drop
         ]  # fmt: skip
     return "\n".join(rows)
 
@@ -327,8 +330,8 @@ def test_relaxed_convolutions_add_up_by_their_probabilities():
     net = scrambled().eval()
     conv, x = net.net.layer1[0].conv1, images(2)[:, :1].double().expand(-1, 64, -1, -1).abs()
     probs = torch.linspace(1, 2, len(CHOICES), dtype=torch.double) / torch.linspace(1, 2, len(CHOICES)).sum()
-    wanted = sum(conv(x, choice.bits) * prob for choice, prob in zip(CHOICES, probs, strict=True))
-    weighted = [(*choice.bits, prob) for choice, prob in zip(CHOICES, probs, strict=True)]
+    wanted = sum(conv(x, choice.adds) * prob for choice, prob in zip(CHOICES, probs, strict=True))
+    weighted = [(*choice.adds, prob) for choice, prob in zip(CHOICES, probs, strict=True)]
     assert far(conv.relaxed(x, weighted), wanted) < 1e-9
     assert far(conv.relaxed(x, weighted[:-1]), wanted) > 1e-3  # the control
 

@@ -29,15 +29,21 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.nsga2 import search_front
 from sgnas_zoo.search.problem import Problem
 from sgnas_zoo.search.strategies import STRATEGIES
-from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace
+from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels, MBConvKind, Row, SearchSpace
 from sgnas_zoo.training.candidates import EvaluationLog
 from sgnas_zoo.training.searching import Search, cost_tables
 
 SMALL = SearchSpace(
     name="small",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(16, 1, 1), Row(24, 2, 2), Row(32, 2, 2)),
-    choices=(Choice("3", (3,)), Choice("5", (5,)), Choice("7", (7,)), Choice("0")),
+    choices=(
+        Choice("3", Kernels((3,))),
+        Choice("5", Kernels((5,))),
+        Choice("7", Kernels((7,))),
+        Choice("0", Kernels()),
+    ),
     slots=2,
     final=Form("relu", "relu"),
     resolution=32,
@@ -163,7 +169,8 @@ def test_a_good_pool_is_a_head_start():
 
 def test_a_space_that_is_used_up_ends_the_search():
     tiny = SearchSpace(
-        name="tiny", family="greedynas", rows=(Row(16, 2, 2),), choices=(Choice("a", (3,)), Choice("b", (5,))),
+        name="tiny", family="greedynas", kind=MBConvKind(), rows=(Row(16, 2, 2),),
+        choices=(Choice("a", Kernels((3,))), Choice("b", Kernels((5,)))),
         final=Form("relu", "relu"),
     )  # fmt: skip
     problem = Problem(tiny, [], Landscape(tiny))

@@ -15,7 +15,8 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, SpaceError
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.models.shufflenet import ShuffleBlock, ShuffleNet
-from sgnas_zoo.spaces import SPACES, Shuffle
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces.kinds.shuffle import Shuffle
 from sgnas_zoo.spaces.spos import BLOCKS
 
 VECTORS = Path(__file__).parents[2] / "shared" / "reference" / "spos_block_vectors.safetensors"

@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 
 from sgnas_zoo.errors import ArchError, SpaceError, UnknownNameError
 from sgnas_zoo.registry import Registry
-from sgnas_zoo.spaces import SPACES, Choice, Form, Row, SearchSpace, arch_from_json
+from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels, MBConvKind, Row, SearchSpace, arch_from_json
 
 EVERY = [SPACES[name] for name in SPACES]
 every_space = pytest.mark.parametrize("space", EVERY, ids=list(SPACES))
 
+FIVE = Choice("5", Kernels((5,)))
 SMALL = SearchSpace(
     name="small",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(16, 1, 1), Row(24, 2, 2)),
-    choices=(Choice("3", (3,)), Choice("5", (5,)), Choice("0")),
+    choices=(Choice("3", Kernels((3,))), FIVE, Choice("0", Kernels())),
     slots=2,
     final=Form("relu", "relu"),
 )
@@ -217,14 +219,20 @@ def test_json_of_an_unknown_space_suggests_a_known_one():
         ({"stem_chs": 12}, "multiples of 8"),
         ({"rows": (Row(16, 3, 1),)}, "strides are 1 or 2"),
         ({"stem_stride": 4}, "strides are 1 or 2"),
-        ({"choices": (Choice("3", (3,)),)}, "at least two choices with different labels"),
-        ({"choices": (Choice("3", (3,)), Choice("3", (5,)))}, "at least two choices with different labels"),
-        ({"choices": (Choice("", (3,)), Choice("5", (5,)))}, "labels are not empty"),
-        ({"choices": (Choice("-", (3,)), Choice("5", (5,)))}, "hold no '-'"),
-        ({"choices": (Choice("k3", (3,)), Choice("5", (5,)))}, "one character"),
-        ({"choices": (Choice("3", (3,)), Choice("0"), Choice("x"))}, "at most one choice is without kernels"),
-        ({"choices": (Choice("4", (4,)), Choice("5", (5,)))}, "kernels are odd"),
-        ({"choices": (Choice("3", (3, -1)), Choice("5", (5,)))}, "kernels are odd"),
+        ({"choices": (Choice("3", Kernels((3,))),)}, "at least two choices with different labels"),
+        (
+            {"choices": (Choice("3", Kernels((3,))), Choice("3", Kernels((5,))))},
+            "at least two choices with different labels",
+        ),
+        ({"choices": (Choice("", Kernels((3,))), FIVE)}, "labels are not empty"),
+        ({"choices": (Choice("-", Kernels((3,))), FIVE)}, "hold no '-'"),
+        ({"choices": (Choice("k3", Kernels((3,))), FIVE)}, "one character"),
+        (
+            {"choices": (Choice("3", Kernels((3,))), Choice("0", Kernels()), Choice("x", Kernels()))},
+            "at most one choice is without kernels",
+        ),
+        ({"choices": (Choice("4", Kernels((4,))), FIVE)}, "kernels are odd"),
+        ({"choices": (Choice("3", Kernels((3, -1))), FIVE)}, "kernels are odd"),
         ({"slots": 0}, "at least one slot"),
         ({"slots": 11}, "at most 100,000 ways"),
         ({"resolution": 0}, "resolution and classes are counts"),

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.errors import ArchError, DataError, SpaceError, UnknownNameError
-from sgnas_zoo.spaces import SPACES, Arch, Form, Row, SearchSpace
+from sgnas_zoo.spaces import SPACES, Arch, Form, MBConvKind, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
 from sgnas_zoo.supernet import (
     SAMPLERS,
@@ -53,6 +53,7 @@ def space_of(name, **changes):
     """A small space; by default three slots, and every block that keeps its shape has a residual."""
     fields = {
         "family": "sgnas",
+        "kind": MBConvKind(),
         "rows": (Row(8, 1, 1), Row(16, 2, 2)),
         "choices": KERNELS,
         "slots": 3,
@@ -379,7 +380,7 @@ ALMOST = {
     "falling": {"choices": (*KERNELS[2::-1], KERNELS[3])},
     "se": {"search": Form("relu6", "relu6", se=True)},
     "single": {"search": Form("relu6", "relu6", expand_single=False)},
-    "identity": {"identity": True},
+    "identity": {"kind": MBConvKind(identity=True)},
 }
 
 
@@ -730,15 +731,16 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from sgnas_zoo.spaces import Form, Row, SearchSpace
+from sgnas_zoo.spaces import Form, MBConvKind, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS
 from sgnas_zoo.supernet import UnifiedSupernet
 from sgnas_zoo.supernet.samplers import fair
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.parallel import average_buffers, average_gradients
 
-SPACE = SearchSpace(name="toy", family="sgnas", rows=(Row(8, 1, 1), Row(16, 2, 2)), choices=KERNELS, slots=3,
-                    final=Form("relu6", "relu6"), stem_chs=8, first_chs=8, head_chs=16, resolution=8, num_classes=5)
+SPACE = SearchSpace(name="toy", family="sgnas", kind=MBConvKind(), rows=(Row(8, 1, 1), Row(16, 2, 2)),
+                    choices=KERNELS, slots=3, final=Form("relu6", "relu6"), stem_chs=8,
+                    first_chs=8, head_chs=16, resolution=8, num_classes=5)
 STEPS, PATHS, ROWS = 3, 2, 7
 
 

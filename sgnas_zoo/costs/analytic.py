@@ -58,27 +58,27 @@ BITOPS = AnalyticCost(
 )
 
 
-def _price(cost: AnalyticCost, block: Block, size: int) -> int:
-    """Cost of one part of the network that sees a ``size`` x ``size`` map."""
-    side = {"input": size, "output": _strided(size, block), "pixel": 1}
-    return sum(cost.count(conv, side[conv.at]) for conv in block.convs())
+def _price(cost: AnalyticCost, block: Block | None, size: int, stride: int) -> int:
+    """Cost of one part of the network that sees a ``size`` x ``size`` map; nothing for one that vanished."""
+    side = {"input": size, "output": _strided(size, stride), "pixel": 1}
+    return sum(cost.count(conv, side[conv.at]) for conv in block.convs()) if block else 0
 
 
-def _strided(size: int, block: Block) -> int:
+def _strided(size: int, stride: int) -> int:
     """Size of the map that a part returns: padding makes it ``ceil(size / stride)``."""
-    return -(-size // block.stride)
+    return -(-size // stride)
 
 
 @lru_cache(maxsize=64)
 def _table(cost: AnalyticCost, space: SearchSpace, conditions: Conditions) -> CostTable:
     fixed, size = 0, conditions.resolution
     for block in space.before(conditions.form, conditions.in_chans):
-        fixed += _price(cost, block, size)
-        size = _strided(size, block)
+        fixed += _price(cost, block, size, block.stride)
+        size = _strided(size, block.stride)
     layers = []
-    for number in range(len(space.layers)):
+    for number, layer in enumerate(space.layers):
         blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
-        layers.append(tuple(_price(cost, block, size) for block in blocks))
-        size = _strided(size, blocks[0])
-    fixed += _price(cost, space.after(conditions.num_classes), size)
+        layers.append(tuple(_price(cost, block, size, layer.stride) for block in blocks))
+        size = _strided(size, layer.stride)
+    fixed += _price(cost, space.after(conditions.num_classes), size, 1)
     return CostTable(cost.name, cost.unit, space, fixed, tuple(layers))

@@ -10,10 +10,7 @@ from typing import Any
 from sgnas_zoo.costs.table import Conditions, CostTable
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.spaces import SearchSpace
-from sgnas_zoo.spaces.variants import Variant
-
-SKIP = "skip"
-"""What a layer without a block is deployed as: it takes no time."""
+from sgnas_zoo.spaces.space import SKIP
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class BlockTime:
 
     Args:
         layer: Number of the searched layer, from 0.
-        choice: What the layer is deployed as, see ``deployed``.
+        choice: What the layer is deployed as, see ``BlockKind.deployed``.
         median_ms: Median time in milliseconds.
         iqr_ms: Interquartile range of the times.
         n: Number of times.
@@ -136,7 +133,7 @@ class Profile:
         refuse_difference({"space": self.space, **asdict(self.conditions)}, wanted)
         layers = []
         for number in range(len(space.layers)):
-            names = [deployed(variant) for variant in space.merge(number).variants]
+            names = [space.deployed(number, variant) for variant in space.merge(number).variants]
             missing = [name for name in names if name != SKIP and (number, name) not in self._times]
             if missing:
                 raise ArtifactError(
@@ -148,22 +145,6 @@ class Profile:
     @cached_property
     def _times(self) -> dict[tuple[int, str], float]:
         return {(block.layer, block.choice): block.median_ms for block in self.blocks}
-
-
-def deployed(variant: Variant) -> str:
-    """What a layer is deployed as: its merged depthwise kernel, its expansion, and "se" where a choice brings that.
-
-    Kernels of a block merge into one convolution as large as the largest of them (``deploy``), so this is all that its
-    time depends on: 83 blocks of an SGNAS layer come down to 18. "skip" takes no time. In a shuffle block kernels
-    follow each other, and "w" is the factor of its width. A quantised convolution has bits of weights and activations.
-    """
-    if variant.bits:
-        return "w{}_a{}".format(*variant.bits)
-    if not variant.kernels:
-        return SKIP
-    if variant.scale:
-        return f"k{'.'.join(map(str, variant.kernels))}_w{variant.scale:g}"
-    return f"k{max(variant.kernels)}_e{len(variant.kernels)}" + ("_se" if variant.se else "")
 
 
 def refuse_difference(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
-from sgnas_zoo.spaces import Arch, FormName, SearchSpace, Variant
+from sgnas_zoo.spaces import Arch, FormName, SearchSpace
+from sgnas_zoo.spaces.variants import Variant
 
 MOST = 1_000_000
 """Beyond any real resolution, number of classes or of channels."""

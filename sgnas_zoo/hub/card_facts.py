@@ -52,7 +52,7 @@ def model_facts(config: Fields, evaluation: Fields) -> Facts:
         "architecture": code(config.text("architecture") or "unknown"),
         "arch": None if arch is None else f"`{arch}`",
         "space": None if arch is None else arch.space.name,
-        "quantised": arch is not None and arch.space.budget == "bitops",
+        "legend": arch and arch.space.kind.legend,
         "form": code(record.text("form") or config.part("model_args").text("form") or "final"),
         "classes": f"{classes:,.0f}",
         "resolution": f"{size[-1]:,.0f}" if size else None,

@@ -35,7 +35,7 @@ def draw(arch: Arch) -> bytes:
     """
     space = arch.space
     variants = (variant for layer in range(len(space.layers)) for variant in space.merge(layer).variants)
-    cells = max(len(variant.kernels + variant.bits) for variant in variants)
+    cells = max(len(space.kind.cells(variant)) for variant in variants)
     lefts = _lefts(space)
     base = MARGIN + HEAD + cells * (CELL[1] + GAP)
     image = Image.new("P", (lefts[-1] + CELL[0] + MARGIN, base + FOOT + MARGIN), PAPER)
@@ -64,9 +64,9 @@ def _lefts(space: SearchSpace) -> list[int]:
 def _column(pen: ImageDraw.ImageDraw, arch: Arch, number: int, left: int, base: int, cells: int) -> None:
     """Draw one layer."""
     space = arch.space
-    sides = sorted({number for choice in space.choices for number in choice.kernels + choice.bits})
-    choices = [space.choices[pick] for pick in arch.picks[number]]
-    kernels = [number for choice in choices for number in choice.kernels + choice.bits]
+    kind = space.kind
+    sides = sorted({cell for choice in space.choices for cell in kind.cells(choice.adds)})
+    kernels = [cell for pick in arch.picks[number] for cell in kind.cells(space.choices[pick].adds)]
     for place in range(cells):
         top = base - (place + 1) * (CELL[1] + GAP)
         active = place < len(kernels)
@@ -77,7 +77,7 @@ def _column(pen: ImageDraw.ImageDraw, arch: Arch, number: int, left: int, base: 
             _write(pen, kernels[place], left + CELL[0] // 2, top + CELL[1] // 2, shade)
     if space.layers[number].stride == 2:
         pen.polygon([(left, MARGIN), (left + 8, MARGIN), (left + 4, MARGIN + 6)], fill=INK)
-    if any(choice.se for choice in choices):
+    if kind.marked(space.variant(arch.picks[number])):
         pen.rectangle((left + CELL[0] - 6, MARGIN + 1, left + CELL[0] - 2, MARGIN + 5), fill=FIRST + 3)
 
 

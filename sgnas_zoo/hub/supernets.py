@@ -113,7 +113,7 @@ class TrainedSupernet:
 
     def calibration_batches(self) -> Iterator[Tensor]:
         """The calibration images, preprocessed as for evaluation, where the supernet is."""
-        device = self.supernet.classifier.weight.device
+        device = next(self.supernet.parameters()).device
         return (batch.to(device) for batch in self._preprocessed)
 
     @cached_property

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sgnas_zoo.costs import COSTS, Conditions
-from sgnas_zoo.costs.profile import deployed
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.deploy import deploy
-from sgnas_zoo.spaces import Arch, QuantisedSpace, SearchSpace, Variant
-from sgnas_zoo.spaces.blocks import Block
+from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.spaces.variants import Variant
 
 SPREAD = 0.15
 """How far, as a share of a layer's variants, its variant strays from its network's place in the range."""
@@ -57,24 +55,22 @@ def timed_blocks(space: SearchSpace, conditions: Conditions, batch_size: int) ->
     each of them.
 
     Raises:
-        SpaceError: If the space is one of bits.
+        SpaceError: If times of its blocks say nothing.
     """
-    if isinstance(space, QuantisedSpace):
-        raise SpaceError(
-            f"Networks of {space.name} are rounded in floating point, so their time here says nothing of few bits; "
-            "bound --bitops, or import a table of a device that has them (profile --from-csv)."
-        )
+    if space.kind.untimed:
+        raise SpaceError(f"Networks of {space.name} {space.kind.untimed}")
     options = [_options(space, layer) for layer in range(len(space.layers))]
-    found: dict[tuple[Block, int], TimedBlock] = {}
+    found: dict[tuple[object, ...], TimedBlock] = {}
     for number in range(max(map(len, options))):
         chosen = [[*own.items()][number % len(own)] for own in options]
         arch = space.arch([space.merge(i).picks(variant) for i, (_, variant) in enumerate(chosen)])
         blocks = _blocks(network(arch, conditions), arch, images(conditions, batch_size))
-        for layer, (choice, variant) in enumerate(chosen):
+        for layer, (choice, _) in enumerate(chosen):
             if layer in blocks:
                 module, example = blocks[layer]
-                plain = replace(space.block(layer, variant, conditions.form), kernels=_merged(variant))  # type: ignore[arg-type]
-                known = found.setdefault((plain, example.shape[-1]), TimedBlock(module, example, []))
+                row = space.layers[layer]
+                same = (row.in_chs, row.out_chs, row.stride, choice, example.shape[-1])
+                known = found.setdefault(same, TimedBlock(module, example, []))
                 if (layer, choice) not in known.places:
                     known.places.append((layer, choice))
     return [*found.values()]
@@ -103,19 +99,15 @@ def spread_archs(space: SearchSpace, conditions: Conditions, number: int, seed: 
 
 def _options(space: SearchSpace, layer: int) -> dict[str, Variant]:
     """What a layer can be deployed as, with one variant for each."""
-    return {deployed(variant): variant for variant in space.merge(layer).variants}
-
-
-def _merged(variant: Variant) -> tuple[int, ...]:
-    """The kernels of a deployed block; those of a shuffle block follow each other and stay."""
-    return variant.kernels if variant.scale else (max(variant.kernels),) * len(variant.kernels)
+    return {space.deployed(layer, variant): variant for variant in space.merge(layer).variants}
 
 
 def _blocks(model: nn.Module, arch: Arch, batch: Tensor) -> dict[int, tuple[nn.Module, Tensor]]:
     """The searched layers of a deployed network by number, each with the input that it gets; identities have none."""
-    stages: Any = model.blocks
-    present = [layer for layer, picks in enumerate(arch.picks) if arch.space.variant(picks).kernels]
-    modules = [block for stage in stages for block in stage][-len(present) :]
+    space = arch.space
+    variants = enumerate(map(space.variant, arch.picks))
+    present = [layer for layer, variant in variants if space.block(layer, variant, "final") is not None]
+    modules = space.kind.networks().layers(model)
     inputs: list[Tensor] = []
 
     def keep(module: nn.Module, arguments: Sequence[Tensor]) -> None:

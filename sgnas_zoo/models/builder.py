@@ -8,18 +8,12 @@ from typing import Any
 
 import torch
 from timm.layers import get_act_layer
-from timm.models import EfficientNet, PretrainedCfg, ResNet, build_model_with_cfg
-from timm.models._efficientnet_blocks import SqueezeExcite
-from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args
-from timm.models.resnet import BasicBlock
+from timm.models import PretrainedCfg, build_model_with_cfg
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgnas_zoo.errors import SpaceError
-from sgnas_zoo.models.block_strings import arch_def
-from sgnas_zoo.models.quantised import QuantisedConv2d, searched_convolutions
-from sgnas_zoo.models.shufflenet import ShuffleNet
-from sgnas_zoo.spaces import Arch, FormName, QuantisedSpace, SearchSpace, Shuffle, ShuffleSpace
+from sgnas_zoo.models.quantised import QuantisedConv2d
+from sgnas_zoo.spaces import Arch, FormName, SearchSpace
 
 
 def build_model(
@@ -40,27 +34,17 @@ def build_model(
         The model, or timm's feature wrapper with ``features_only=True``.
     """
     space, style = arch.space, arch.space.form(form)
+    networks = space.kind.networks()
     overlay = kwargs.pop("pretrained_cfg_overlay", None) or {}
     if not isinstance(kwargs.get("pretrained_cfg"), dict | PretrainedCfg):  # a saved model brings its own
         overlay = _native_input(space, resolution or space.resolution) | overlay
     kwargs["act_layer"] = kwargs.get("act_layer") or get_act_layer(style.stem_act)
-    build: Any
-    fixed: dict[str, Any] = {}
-    quantised = isinstance(space, QuantisedSpace)
-    if quantised:
-        levels, build = 1 + len(space.rows), partial(_resnet, arch)
-    else:
-        levels = 1 + sum(row.stride > 1 for row in space.rows)
-        build = partial(_shufflenet, arch) if isinstance(space, ShuffleSpace) else partial(_efficientnet, arch, form)
-        kwargs["norm_layer"] = kwargs.get("norm_layer") or partial(nn.BatchNorm2d, **resolve_bn_args(kwargs))
-        fixed = {"stem_size": space.stem_chs, "num_features": space.head_chs}
     model: nn.Module = build_model_with_cfg(
-        build,
+        partial(networks.build, arch, form),
         variant,
         pretrained,
-        feature_cfg={"out_indices": tuple(range(levels)), "flatten_sequential": not quantised},
+        feature_cfg=dict(networks.feature_cfg(space)),
         pretrained_cfg_overlay=overlay,
-        **fixed,
         **kwargs,
     )
     return model
@@ -107,56 +91,6 @@ def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
 def count_params(model: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _efficientnet(arch: Arch, form: FormName, **kwargs: Any) -> EfficientNet:
-    """An EfficientNet whose stem has the stride of the space: timm builds it with 2."""
-    if arch.space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
-        raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
-    model = EfficientNet(
-        block_args=decode_arch_def(arch_def(arch, form)),
-        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU),
-        **kwargs,
-    )
-    if arch.space.stem_stride == 2:
-        return model
-    model.conv_stem.stride = (1, 1)
-    for feature in model.feature_info:
-        feature["reduction"] //= 2
-    return model
-
-
-def _shufflenet(arch: Arch, **kwargs: Any) -> ShuffleNet:
-    """A ShuffleNet of the blocks that an architecture chose."""
-    space = arch.space
-    stages: list[list[Shuffle]] = [[] for _ in space.rows]
-    for number, (layer, picks) in enumerate(zip(space.layers, arch.picks, strict=True)):
-        block = space.block(number, space.variant(picks), "final")
-        assert isinstance(block, Shuffle)
-        stages[layer.stage].append(block)
-    return ShuffleNet(stages, stem_stride=space.stem_stride, **kwargs)
-
-
-def _resnet(arch: Arch, **kwargs: Any) -> ResNet:
-    """A ResNet of basic blocks whose convolutions have the bits that an architecture chose."""
-    space = arch.space
-    assert isinstance(space, QuantisedSpace)
-    if space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
-        raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
-    depths, widths = (tuple(getattr(row, name) for row in space.rows) for name in ("repeats", "out_chs"))
-    model = ResNet(BasicBlock, depths, channels=widths, **kwargs)
-    if space.stem_stride == 1:
-        for feature in model.feature_info:
-            feature["reduction"] //= 2
-    like = model.conv1.weight
-    model.conv1 = nn.Conv2d(
-        model.in_chans, space.stem_chs, space.stem_kernel, space.stem_stride, space.stem_kernel // 2, bias=False,
-        device=like.device, dtype=like.dtype,
-    )  # fmt: skip
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    for place, picks in zip(searched_convolutions(model), arch.picks, strict=True):
-        place.put(QuantisedConv2d(place.conv, space.variant(picks).bits))
-    return model
 
 
 def _native_input(space: SearchSpace, size: int) -> dict[str, Any]:

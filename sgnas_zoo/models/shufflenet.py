@@ -11,7 +11,7 @@ from timm.models import EfficientNet
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import SpaceError
-from sgnas_zoo.spaces import Shuffle
+from sgnas_zoo.spaces.kinds.shuffle import Shuffle
 
 STRIDES = (2, 4, 8, 16, 32)
 """What ``output_stride`` may be."""

@@ -2,7 +2,7 @@
 
 To add one: write ``spaces/<name>.py`` with a ``SearchSpace`` (rows, choices, forms), and register it below.
 The contract tests then sample it, round-trip its strings, build its networks and check that every cost is exact.
-Blocks of a new kind need a data class in ``blocks.py``, a space class (see ``shuffle.py``) and a model class.
+Blocks of a new kind are a folder in ``kinds/``, whose docstring says how.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import json
 from sgnas_zoo.errors import ArchError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces.arch import Arch
-from sgnas_zoo.spaces.blocks import Block, Conv, MBConv, Quantised, Shuffle
+from sgnas_zoo.spaces.blocks import Block, Conv
 from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
-from sgnas_zoo.spaces.quantised import QuantisedSpace
+from sgnas_zoo.spaces.kinds.bits import Bits, BitsKind
+from sgnas_zoo.spaces.kinds.mbconv import Kernels, MBConvKind
+from sgnas_zoo.spaces.kinds.shuffle import Branch, ShuffleKind
 from sgnas_zoo.spaces.resnet_bits import RESNET18_BITS, RESNET34_BITS, RESNET_MICRO_BITS
+from sgnas_zoo.spaces.rows import Choice, Form, FormName, Layer, Row
 from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
 from sgnas_zoo.spaces.sgnas_micro import SGNAS_MICRO
-from sgnas_zoo.spaces.shuffle import ShuffleSpace
-from sgnas_zoo.spaces.space import Form, FormName, Layer, Row, SearchSpace
+from sgnas_zoo.spaces.space import SearchSpace
 from sgnas_zoo.spaces.spos import SPOS, SPOS_CHANNEL
-from sgnas_zoo.spaces.variants import Choice, Variant
 
 SPACES: Registry[SearchSpace] = Registry("space")
 for _space in (
@@ -54,6 +55,6 @@ def arch_from_json(text: str) -> Arch:
 
 
 __all__ = [
-    "SPACES", "Arch", "Block", "Choice", "Conv", "Form", "FormName", "Layer", "MBConv", "Quantised", "QuantisedSpace",
-    "Row", "SearchSpace", "Shuffle", "ShuffleSpace", "Variant", "arch_from_json", "families",
+    "SPACES", "Arch", "Bits", "BitsKind", "Block", "Branch", "Choice", "Conv", "Form", "FormName", "Kernels", "Layer",
+    "MBConvKind", "Row", "SearchSpace", "ShuffleKind", "arch_from_json", "families",
 ]  # fmt: skip

@@ -7,18 +7,19 @@ spaces.
 
 from __future__ import annotations
 
-from sgnas_zoo.spaces.quantised import QuantisedSpace
-from sgnas_zoo.spaces.space import Form, Row
-from sgnas_zoo.spaces.variants import Choice
+from sgnas_zoo.spaces.kinds.bits import Bits, BitsKind
+from sgnas_zoo.spaces.rows import Choice, Form, Row
+from sgnas_zoo.spaces.space import SearchSpace
 
 BITS = (2, 3, 4)
-CHOICES = tuple(Choice(f"{weights}{acts}", bits=(weights, acts)) for weights in BITS for acts in BITS)
+CHOICES = tuple(Choice(f"{weights}{acts}", Bits(weights, acts)) for weights in BITS for acts in BITS)
 FORM = Form("relu", "relu")
 
 RESNET18_BITS, RESNET34_BITS = (
-    QuantisedSpace(
+    SearchSpace(
         name=name,
         family=name,
+        kind=BitsKind(),
         rows=tuple(
             Row(chs, stride, depth)
             for chs, stride, depth in zip((64, 128, 256, 512), (1, 2, 2, 2), depths, strict=True)
@@ -32,9 +33,10 @@ RESNET18_BITS, RESNET34_BITS = (
     for name, depths in (("resnet18_bits", (2, 2, 2, 2)), ("resnet34_bits", (3, 4, 6, 3)))
 )
 
-RESNET_MICRO_BITS = QuantisedSpace(
+RESNET_MICRO_BITS = SearchSpace(
     name="resnet_micro_bits",
     family="resnet_micro_bits",
+    kind=BitsKind(stem_kernel=3),
     rows=(Row(32, 1, 1), Row(64, 2, 1), Row(128, 2, 1), Row(256, 2, 1)),
     choices=CHOICES,
     final=FORM,
@@ -44,5 +46,4 @@ RESNET_MICRO_BITS = QuantisedSpace(
     head_chs=256,
     resolution=32,
     num_classes=10,
-    stem_kernel=3,
 )

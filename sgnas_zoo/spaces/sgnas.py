@@ -5,10 +5,11 @@ Rows as in the released ImageNet and CIFAR configurations: same widths, CIFAR ke
 
 from __future__ import annotations
 
-from sgnas_zoo.spaces.space import Form, Row, SearchSpace
-from sgnas_zoo.spaces.variants import Choice
+from sgnas_zoo.spaces.kinds.mbconv import Kernels, MBConvKind
+from sgnas_zoo.spaces.rows import Choice, Form, Row
+from sgnas_zoo.spaces.space import SearchSpace
 
-KERNELS = (Choice("3", (3,)), Choice("5", (5,)), Choice("7", (7,)), Choice("0"))
+KERNELS = (Choice("3", Kernels((3,))), Choice("5", Kernels((5,))), Choice("7", Kernels((7,))), Choice("0", Kernels()))
 """The order is that of the released generator's logits; ``0`` spells a skip."""
 
 PLAIN = Form("relu6", "relu6", expand_single=False)
@@ -16,6 +17,7 @@ PLAIN = Form("relu6", "relu6", expand_single=False)
 SGNAS_IMAGENET = SearchSpace(
     name="sgnas_imagenet",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(32, 2, 2), Row(40, 2, 4), Row(80, 2, 4), Row(96, 1, 4), Row(192, 2, 4), Row(320, 1, 1)),
     choices=KERNELS,
     slots=6,
@@ -26,6 +28,7 @@ SGNAS_IMAGENET = SearchSpace(
 SGNAS_CIFAR = SearchSpace(
     name="sgnas_cifar",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(32, 1, 2), Row(40, 2, 4), Row(80, 2, 4), Row(96, 1, 4), Row(192, 2, 4), Row(320, 1, 1)),
     choices=KERNELS,
     slots=6,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from sgnas_zoo.spaces.kinds.mbconv import MBConvKind
+from sgnas_zoo.spaces.rows import Form, Row
 from sgnas_zoo.spaces.sgnas import KERNELS
-from sgnas_zoo.spaces.space import Form, Row, SearchSpace
+from sgnas_zoo.spaces.space import SearchSpace
 
 SGNAS_MICRO = SearchSpace(
     name="sgnas_micro",
     family="sgnas",
+    kind=MBConvKind(),
     rows=(Row(24, 2, 2), Row(32, 1, 2), Row(64, 2, 3), Row(96, 1, 1)),
     choices=KERNELS,
     slots=6,

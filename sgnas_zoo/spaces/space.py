@@ -8,73 +8,36 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, MBConv, Quantised, Shuffle
-from sgnas_zoo.spaces.variants import Choice, Merge, Variant, add_up, merge
-
-FormName = Literal["search", "final"]
+from sgnas_zoo.spaces.blocks import Block
+from sgnas_zoo.spaces.kinds import BlockKind
+from sgnas_zoo.spaces.rows import Choice, Form, FormName, Layer, Row
+from sgnas_zoo.spaces.variants import Merge, Variant, merge, total
 
 MAX_COMBINATIONS = 100_000
 """Most ways to fill the slots of one layer: a bound that keeps their enumeration small."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """``repeats`` layers of ``out_chs`` channels, the first of them with ``stride``: one stage of the network."""
-
-    out_chs: int
-    stride: int
-    repeats: int
-
-
-@dataclass(frozen=True)
-class Form:
-    """How an architecture is realised, apart from its choices.
-
-    Args:
-        stem_act: timm name of the activation in stem and head.
-        block_act: timm name of the activation inside the blocks.
-        se: Whether every block has squeeze-and-excitation, the fixed first one included.
-        expand_single: Whether a block with one expansion group keeps its 1 x 1 expansion. The SGNAS supernet keeps
-            it, its stand-alone networks drop it.
-    """
-
-    stem_act: str
-    block_act: str
-    se: bool = False
-    expand_single: bool = True
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A searched layer. ``allowed[slot]`` lists the indices of the choices that the slot may take."""
-
-    in_chs: int
-    out_chs: int
-    stride: int
-    stage: int
-    allowed: tuple[tuple[int, ...], ...]
+SKIP = "skip"
+"""What a layer that vanishes is deployed as: it takes no time."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """The set of architectures that rows, slots and choices span.
 
-    Layers follow a stem convolution (3 x 3) and a fixed MBConv (3 x 3, no expansion), and precede a 1 x 1 head
-    convolution, global pooling and a linear classifier.
-
     Args:
         name: Registry name.
         family: The timm entry point that builds its architectures ("sgnas", "greedynas").
+        kind: The kind of its blocks; it also says what precedes and follows the searched layers.
         rows: The stages.
-        choices: The candidates; at most one has no kernels (skip, identity).
+        choices: The candidates; what they add is of the kind.
         final: The form of stand-alone networks.
         search: The form inside the supernet; ``final`` if left out.
         slots: Positions to decide per layer.
-        identity: Whether a layer that keeps its shape may vanish. Where not, slot 0 never skips.
         stem_chs: Width of the stem.
         stem_stride: Stride of the stem, 1 or 2.
         first_chs: Width after the fixed first block.
@@ -88,12 +51,12 @@ class SearchSpace:
 
     name: str
     family: str
+    kind: BlockKind[Any]
     rows: tuple[Row, ...]
     choices: tuple[Choice, ...]
     final: Form
     search: Form | None = None
     slots: int = 1
-    identity: bool = False
     stem_chs: int = 32
     stem_stride: int = 2
     first_chs: int = 16
@@ -109,15 +72,7 @@ class SearchSpace:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The searched layers in running order."""
-        layers: list[Layer] = []
-        in_chs = self.first_chs
-        for stage, row in enumerate(self.rows):
-            for repeat in range(row.repeats):
-                stride = row.stride if repeat == 0 else 1
-                allowed = self._allowed(keeps_shape=stride == 1 and in_chs == row.out_chs)
-                layers.append(Layer(in_chs, row.out_chs, stride, stage, allowed))
-                in_chs = row.out_chs
-        return tuple(layers)
+        return self.kind.layers(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -127,12 +82,12 @@ class SearchSpace:
     @cached_property
     def skip(self) -> int | None:
         """Index of the choice that adds nothing, if there is one."""
-        return next((i for i, choice in enumerate(self.choices) if choice.skips), None)
+        return next((i for i, choice in enumerate(self.choices) if choice.adds == self.kind.empty), None)
 
     @property
     def budget(self) -> Literal["flops", "bitops"]:
         """The budget that its choices are mostly about, and that its generators answer."""
-        return "flops"
+        return self.kind.budget
 
     @property
     def separator(self) -> str:
@@ -142,7 +97,8 @@ class SearchSpace:
     @property
     def reduction(self) -> int:
         """Pixels of the input along one side of a pixel of the last map."""
-        return math.prod([self.stem_stride, *(row.stride for row in self.rows)])
+        before = math.prod(part.stride for part in self.before("final"))
+        return before * math.prod(layer.stride for layer in self.layers)
 
     def check_resolution(self, resolution: int) -> None:
         """Refuse an input that shrinks below one pixel.
@@ -164,13 +120,13 @@ class SearchSpace:
 
     def merge(self, layer: int) -> Merge:
         """The variants of a layer, and how its slots lead to them."""
-        return merge(self.choices, self.layers[layer].allowed)
+        return merge(self.kind, self.choices, self.layers[layer].allowed)
 
     def variant(self, picks: Picks) -> Variant:
         """What the choices at a layer's slots add up to; ``picks`` holds a choice index per slot."""
         variant = self._variants.get(picks)
         if variant is None:
-            variant = self._variants[picks] = add_up([self.choices[pick] for pick in picks])
+            variant = self._variants[picks] = total(self.kind, [self.choices[pick] for pick in picks])
         return variant
 
     @cached_property
@@ -178,25 +134,32 @@ class SearchSpace:
         """Variants that were asked for: there are few, and every cost of every architecture asks for them."""
         return {}
 
-    def block(self, layer: int, variant: Variant, form: FormName) -> MBConv | Shuffle | Quantised:
-        """The block that a layer becomes under ``variant``."""
-        row, style = self.layers[layer], self.form(form)
-        expand = len(variant.kernels) > 1 or style.expand_single
-        return MBConv(row.in_chs, row.out_chs, row.stride, variant.kernels, variant.se or style.se, expand)
+    def block(self, layer: int, variant: Variant, form: FormName) -> Block | None:
+        """The block that a layer becomes under ``variant``; None if it vanishes."""
+        return self.kind.block(self, self.layers[layer], variant, form)
+
+    def blocks(self, arch: Arch, form: FormName) -> list[list[Any]]:
+        """The blocks of an architecture, a list per stage; layers that vanish are left out."""
+        self._own(arch)
+        stages: list[list[Any]] = [[] for _ in self.rows]
+        for layer, picks in zip(self.layers, arch.picks, strict=True):
+            block = self.kind.block(self, layer, self.variant(picks), form)
+            if block is not None:
+                stages[layer.stage].append(block)
+        return stages
+
+    def deployed(self, layer: int, variant: Variant) -> str:
+        """Key of a layer under ``variant`` in a latency profile; ``SKIP`` if it vanishes."""
+        vanishes = self.block(layer, variant, "final") is None
+        return SKIP if vanishes else self.kind.deployed(variant)
 
     def before(self, form: FormName, in_chans: int = 3) -> tuple[Block, ...]:
-        """What precedes the searched layers: the stem convolution and the fixed block."""
-        return Fixed(self.stem_stride, (Conv(in_chans, self.stem_chs, 3),)), self.first_block(form)
-
-    def first_block(self, form: FormName) -> MBConv:
-        """The fixed block between stem and searched layers."""
-        return MBConv(self.stem_chs, self.first_chs, 1, (3,), self.form(form).se, expand=False)
+        """What precedes the searched layers."""
+        return self.kind.before(self, form, in_chans)
 
     def after(self, num_classes: int) -> Block:
         """What follows the searched layers; ``num_classes=0`` leaves the classifier out, as in timm."""
-        head = Conv(self.rows[-1].out_chs, self.head_chs)
-        classifier = Conv(self.head_chs, num_classes, bias=True, norm=False, at="pixel", linear=True)
-        return Fixed(1, (head, classifier) if num_classes else (head,))
+        return self.kind.after(self, num_classes)
 
     def arch(self, picks: Sequence[Sequence[int]]) -> Arch:
         """Make an architecture from choice indices per layer and slot.
@@ -243,12 +206,6 @@ class SearchSpace:
             if arch.space != self:
                 raise ArchError(f"This architecture is of {arch.space.name}, not {self.name}; make one of {self.name}.")
 
-    def _allowed(self, keeps_shape: bool) -> tuple[tuple[int, ...], ...]:
-        every = tuple(range(len(self.choices)))
-        active = tuple(i for i in every if i != self.skip)
-        first = every if self.identity and keeps_shape else active
-        return (first, *(every,) * (self.slots - 1))
-
 
 def _problems(space: SearchSpace) -> list[str]:
     labels = [choice.label for choice in space.choices]
@@ -263,10 +220,11 @@ def _problems(space: SearchSpace) -> list[str]:
             "labels are not empty and hold no '-' or space",
         ),
         (space.slots > 1 and any(len(label) > 1 for label in labels), "labels of several slots are one character"),
-        (sum(choice.skips for choice in space.choices) > 1, "at most one choice is without kernels"),
-        (any(k < 1 or k % 2 == 0 for c in space.choices for k in c.kernels), "kernels are odd"),
         (space.slots < 1, "at least one slot"),
         (len(space.choices) ** min(space.slots, 17) > MAX_COMBINATIONS, "at most 100,000 ways to fill a layer"),
         (space.resolution < 1 or space.num_classes < 0, "resolution and classes are counts"),
     ]
-    return [text for failed, text in checks if failed]
+    own = type(space.kind.empty)
+    if any(not isinstance(choice.adds, own) for choice in space.choices):
+        return [f"choices of {type(space.kind).__name__} add {own.__name__}(...)"]
+    return [*(text for failed, text in checks if failed), *space.kind.problems(space)]

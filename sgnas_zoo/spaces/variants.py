@@ -9,45 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sgnas_zoo.spaces.rows import Choice
 
-@dataclass(frozen=True)
-class Choice:
-    """A candidate at a slot.
+if TYPE_CHECKING:
+    from sgnas_zoo.spaces.kinds import BlockKind
 
-    Args:
-        label: How an architecture string spells it; one character where a layer has several slots.
-        kernels: The depthwise kernels it switches on, one per expansion group; none for a skip.
-        se: Whether it brings squeeze-and-excitation.
-        scale: Factor of the width inside a shuffle block; 0 where another slot decides it, or in other blocks.
-        bits: Bits of weights and of activations, where it quantises a convolution.
-    """
-
-    label: str
-    kernels: tuple[int, ...] = ()
-    se: bool = False
-    scale: float = 0.0
-    bits: tuple[int, ...] = ()
-
-    @property
-    def skips(self) -> bool:
-        """Whether it adds nothing."""
-        return not self.kernels and not self.scale and not self.bits
-
-
-class Variant(NamedTuple):
-    """What a layer's choices add up to: depthwise kernels in rising order, SE or not, factor of the width, bits."""
-
-    kernels: tuple[int, ...] = ()
-    se: bool = False
-    scale: float = 0.0
-    bits: tuple[int, ...] = ()
-
-    def plus(self, choice: Choice) -> Variant:
-        """This variant with one more choice."""
-        kernels, scale = tuple(sorted(self.kernels + choice.kernels)), self.scale + choice.scale
-        return Variant(kernels, self.se or choice.se, scale, self.bits + choice.bits)
+Variant = Any
+"""What a layer's choices add up to: a value of the space's kind of block, hashable and ordered."""
 
 
 class Transition(NamedTuple):
@@ -86,25 +56,24 @@ class Merge:
 
 
 @lru_cache(maxsize=256)
-def merge(choices: tuple[Choice, ...], allowed: tuple[tuple[int, ...], ...]) -> Merge:
+def merge(kind: BlockKind[Any], choices: tuple[Choice, ...], allowed: tuple[tuple[int, ...], ...]) -> Merge:
     """Work out what the slots of a layer can add up to; ``allowed[slot]`` lists choice indices."""
-    states, steps = [Variant()], []
+    states, steps = [kind.empty], []
     for slot in allowed:
-        after = sorted({state.plus(choices[pick]) for state in states for pick in slot})
+        made = {
+            (source, pick): kind.plus(state, choices[pick].adds) for source, state in enumerate(states) for pick in slot
+        }
+        after = sorted(set(made.values()))
         index = {state: i for i, state in enumerate(after)}
-        step = [
-            Transition(source, pick, index[state.plus(choices[pick])])
-            for source, state in enumerate(states)
-            for pick in slot
-        ]
+        step = [Transition(source, pick, index[state]) for (source, pick), state in made.items()]
         steps.append(tuple(sorted(step, key=lambda transition: transition.target)))
         states = after
     return Merge(tuple(states), tuple(steps))
 
 
-def add_up(choices: Sequence[Choice]) -> Variant:
+def total(kind: BlockKind[Any], choices: Sequence[Choice]) -> Variant:
     """The variant that these choices make."""
-    variant = Variant()
+    variant = kind.empty
     for choice in choices:
-        variant = variant.plus(choice)
+        variant = kind.plus(variant, choice.adds)
     return variant

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgnas_zoo.spaces.arch import Picks
-from sgnas_zoo.spaces.space import Layer
-from sgnas_zoo.spaces.variants import Choice
+from sgnas_zoo.spaces.rows import Choice, Layer
 from sgnas_zoo.supernet.depthwise import depthwise_conv
 
 DROPPED = 0.01
@@ -75,8 +74,8 @@ class UnifiedLayer(nn.Module):
         super().__init__()
         mid = slots * layer.in_chs
         self.chs, self.slots, self.stride = layer.in_chs, slots, layer.stride
-        self.kernels = [choice.kernels[0] for choice in choices if choice.kernels]
-        self.residual = layer.stride == 1 and layer.in_chs == layer.out_chs
+        self.kernels = [choice.adds.kernels[0] for choice in choices if choice.adds.kernels]
+        self.residual = layer.keeps_shape
         self.act = act
         self.point_wise = ConvNorm(layer.in_chs, mid)
         self.depthwise = Slots(slots, layer.in_chs, layer.stride, self.kernels)

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.spaces.kinds.mbconv import Kernels, MBConvKind
 from sgnas_zoo.supernet.layer import ConvNorm, UnifiedLayer, convolution
-from sgnas_zoo.supernet.paths import check_path
+from sgnas_zoo.supernet.supernet import Supernet
 
 
-class UnifiedSupernet(nn.Module):
+class UnifiedSupernet(Supernet):
     """Supernet of an SGNAS-like space (arXiv 2103.07289; state-dict names as released).
 
     No active architecture is kept on the module: it is an argument of every pass.
@@ -29,10 +30,12 @@ class UnifiedSupernet(nn.Module):
         SpaceError: If the space has choices of another kind.
     """
 
+    grows = True
+
     def __init__(
         self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3, *, zero_init_last: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(space, num_classes, in_chans)
         form = space.form("search")
         problems = _problems(space)
         if problems:
@@ -40,8 +43,6 @@ class UnifiedSupernet(nn.Module):
                 f"A unified supernet of {space.name} is not possible: {'; '.join(problems)}. "
                 "Take sgnas_imagenet, sgnas_cifar or sgnas_micro, or change the space."
             )
-        self.space, self.in_chans = space, in_chans
-        self.num_classes = space.num_classes if num_classes is None else num_classes
         self.act = create_act_layer(form.stem_act, inplace=True)
         block_act = create_act_layer(form.block_act, inplace=True)
         self.first = ConvNorm(in_chans, space.stem_chs, 3, space.stem_stride)
@@ -67,7 +68,7 @@ class UnifiedSupernet(nn.Module):
         Raises:
             ArchError: If the path is of another space.
         """
-        check_path(self.space, path)
+        self.check_path(path)
         x = self.before(x)
         if isinstance(path, Arch):
             for layer, picks in zip(self.layers(), path.picks, strict=True):
@@ -80,6 +81,33 @@ class UnifiedSupernet(nn.Module):
     def layers(self) -> list[UnifiedLayer]:
         """The searched layers in running order."""
         return list(self.stages)  # type: ignore[arg-type]
+
+    def state_of(self, arch: Arch) -> dict[str, Tensor]:
+        """Active slots, sorted by kernel as in the timm model, whose mixed convolution takes groups in rising order."""
+        state: dict[str, Tensor] = {"conv_stem.weight": self.first.conv.weight}
+        state |= _named("bn1", self.first.bn)
+        first = self.first_mb
+        state["blocks.0.0.conv_dw.weight"] = first.depthwise.get_parameter("blocks.0.weight")
+        state |= _named("blocks.0.0.bn1", first.depthwise.bn)
+        state["blocks.0.0.conv_pw.weight"] = first.point_wise_1.conv.weight
+        state |= _named("blocks.0.0.bn2", first.point_wise_1.bn)
+        seen = [0] * len(arch.space.rows)
+        for layer, row, picks in zip(self.layers(), arch.space.layers, arch.picks, strict=True):
+            prefix = f"blocks.{row.stage + 1}.{seen[row.stage]}."
+            state |= {prefix + name: tensor for name, tensor in _layer_state(layer, picks).items()}
+            seen[row.stage] += 1
+        head, norm = self.last_stage
+        state["conv_head.weight"] = head.get_parameter("weight")
+        state |= _named("bn2", norm)
+        return state | _named("classifier", self.classifier)
+
+    def examples(self) -> dict[str, Arch]:
+        """Two, four and all slots, with kernels in turn."""
+        space = self.space
+        labels = [choice.label for i, choice in enumerate(space.choices) if i != space.skip]
+        sizes = {"narrow": 2, "middle": 4, "wide": space.slots}
+        tokens = {name: "".join(labels[i % len(labels)] for i in range(slots)) for name, slots in sizes.items()}
+        return {name: space.parse("-".join([token] * len(space.layers))) for name, token in tokens.items()}
 
     def grow_kernels(self) -> None:
         """Give the larger kernels of all slots the values of the smallest: no path changes until they are trained.
@@ -134,15 +162,38 @@ class FirstBlock(nn.Module):
 def _problems(space: SearchSpace) -> list[str]:
     """Why the unified block cannot serve a space."""
     form = space.form("search")
-    kernels = [choice.kernels for choice in space.choices]
+    adds: list[Kernels] = [choice.adds for choice in space.choices]
+    kernels = [one.kernels for one in adds]
     checks = [
         (
             any(len(group) != 1 for group in kernels[:-1]) or bool(kernels[-1]),
             "choices are one kernel each, a skip last",
         ),
         (kernels[:-1] != sorted(kernels[:-1]), "kernels rise"),
-        (form.se or any(choice.se for choice in space.choices), "the search form has no squeeze-and-excitation"),
+        (form.se or any(one.se for one in adds), "the search form has no squeeze-and-excitation"),
         (not form.expand_single, "the search form keeps the expansion of a single slot"),
-        (space.identity, "no layer vanishes whole"),
+        (space.kind != MBConvKind(), "no layer vanishes whole"),
     ]
     return [text for failed, text in checks if failed]
+
+
+def _layer_state(layer: UnifiedLayer, picks: tuple[int, ...]) -> dict[str, Tensor]:
+    """One layer in timm's names."""
+    skip = len(layer.kernels)
+    active = sorted((pick, slot) for slot, pick in enumerate(picks) if pick != skip)
+    index = layer.channels([slot for _, slot in active])
+    candidates = [layer.candidate(slot, pick) for pick, slot in active]
+    state = {"conv_pw.weight": layer.point_wise.conv.weight[index]}
+    state |= {name: t[index] if t.ndim else t for name, t in _named("bn1", layer.point_wise.bn).items()}
+    if len({pick for pick, _ in active}) == 1:
+        state["conv_dw.weight"] = torch.cat([candidate.conv.weight for candidate in candidates])
+    else:
+        state |= {f"conv_dw.{i}.weight": candidate.conv.weight for i, candidate in enumerate(candidates)}
+    norms = [_named("bn2", candidate.bn) for candidate in candidates]
+    state |= {name: torch.cat([n[name] for n in norms]) if t.ndim else t for name, t in norms[0].items()}
+    state["conv_pwl.weight"] = layer.point_wise_1.conv.weight[:, index]
+    return state | _named("bn3", layer.sbn[len(picks) - len(active)])
+
+
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in module.state_dict(keep_vars=True).items()}

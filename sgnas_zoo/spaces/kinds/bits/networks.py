@@ -1,14 +1,17 @@
-"""The quantised supernet: one weight per convolution, run with any number of bits (SPOS)."""
+"""Networks of few bits: timm's ResNet with rounded convolutions, and the supernet of one weight for all bits (SPOS)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.models import ResNet
+from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.quantised import (
     FIRST_CLIP,
@@ -18,9 +21,46 @@ from sgnas_zoo.models.quantised import (
     quantise_weights,
     searched_convolutions,
 )
-from sgnas_zoo.spaces import Arch, QuantisedSpace
+from sgnas_zoo.spaces import Arch, BitsKind, FormName, SearchSpace
 from sgnas_zoo.supernet.layer import DROPPED, add_up
-from sgnas_zoo.supernet.paths import check_path
+from sgnas_zoo.supernet.supernet import Supernet
+
+
+class BitsNetworks:
+    """ResNets of timm's whose convolutions round."""
+
+    def build(self, arch: Arch, form: FormName, **kwargs: Any) -> ResNet:
+        """A ResNet of basic blocks whose convolutions have the bits that an architecture chose."""
+        space = arch.space
+        assert isinstance(space.kind, BitsKind)
+        if space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
+            raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
+        depths, widths = (tuple(getattr(row, name) for row in space.rows) for name in ("repeats", "out_chs"))
+        model = ResNet(BasicBlock, depths, channels=widths, **kwargs)
+        if space.stem_stride == 1:
+            for feature in model.feature_info:
+                feature["reduction"] //= 2
+        like, kernel = model.conv1.weight, space.kind.stem_kernel
+        model.conv1 = nn.Conv2d(
+            model.in_chans, space.stem_chs, kernel, space.stem_stride, kernel // 2, bias=False, device=like.device,
+            dtype=like.dtype,
+        )  # fmt: skip
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        for place, picks in zip(searched_convolutions(model), arch.picks, strict=True):
+            place.put(QuantisedConv2d(place.conv, space.variant(picks)))
+        return model
+
+    def feature_cfg(self, space: SearchSpace) -> Mapping[str, Any]:
+        """The stem's map and one for each stage."""
+        return {"out_indices": tuple(range(1 + len(space.rows))), "flatten_sequential": False}
+
+    def layers(self, model: nn.Module) -> list[nn.Module]:
+        """The searched convolutions."""
+        return [place.conv for place in searched_convolutions(model)]
+
+    def supernet(self, space: SearchSpace, num_classes: int, in_chans: int, *, zero_init_last: bool) -> Supernet:
+        """One weight per convolution, for any number of bits."""
+        return QuantisedSupernet(space, num_classes, in_chans, zero_init_last=zero_init_last)
 
 
 class SharedConv2d(nn.Module):
@@ -60,7 +100,7 @@ class SharedConv2d(nn.Module):
         return self.clips[self.act_bits.index(act_bits)]
 
 
-class QuantisedSupernet(nn.Module):
+class QuantisedSupernet(Supernet):
     """Supernet of the bits of a ResNet (SPOS, 1904.00420, mixed-precision search).
 
     It is timm's network with shared convolutions in it, so a path of it *is* a stand-alone one. No active architecture
@@ -74,21 +114,19 @@ class QuantisedSupernet(nn.Module):
     """
 
     def __init__(
-        self, space: QuantisedSpace, num_classes: int | None = None, in_chans: int = 3, *, zero_init_last: bool = False
+        self, space: SearchSpace, num_classes: int | None = None, in_chans: int = 3, *, zero_init_last: bool = False
     ) -> None:
-        super().__init__()
-        self.space, self.in_chans = space, in_chans
-        self.num_classes = space.num_classes if num_classes is None else num_classes
+        super().__init__(space, num_classes, in_chans)
         arch = space.arch([[slot[-1] for slot in layer.allowed] for layer in space.layers])
         self.net: Any = build_model(
             space.family, arch, "search", num_classes=self.num_classes, in_chans=in_chans, zero_init_last=zero_init_last
         )
-        act_bits = tuple(sorted({choice.bits[1] for choice in space.choices}))
+        act_bits = tuple(sorted({choice.adds.activations for choice in space.choices}))
         for place in searched_convolutions(self.net):
             place.put(SharedConv2d(place.conv, act_bits))
 
     @property
-    def classifier(self) -> Any:
+    def classifier(self) -> Any:  # type: ignore[override]
         """The linear layer at the end."""
         return self.net.fc
 
@@ -103,7 +141,7 @@ class QuantisedSupernet(nn.Module):
         Raises:
             ArchError: If the path is of another space.
         """
-        check_path(self.space, path)
+        self.check_path(path)
         layers = iter(path.picks if isinstance(path, Arch) else path)
         net = self.net
         x = x.contiguous(memory_format=torch.channels_last)
@@ -118,23 +156,22 @@ class QuantisedSupernet(nn.Module):
         logits: Tensor = net.forward_head(x)
         return logits
 
+    def state_of(self, arch: Arch) -> dict[str, Tensor]:
+        """Of each convolution, the clip of its bits."""
+        state: dict[str, Tensor] = dict(self.net.state_dict(keep_vars=True))
+        names = {module: name for name, module in self.net.named_modules()}
+        for place, picks in zip(searched_convolutions(self.net), arch.picks, strict=True):
+            name = names[place.conv]
+            del state[f"{name}.clips"]
+            state[f"{name}.clip"] = place.conv.clip(self.space.choices[picks[0]].adds.activations)
+        return state
+
     def _convolve(self, conv: nn.Module, x: Tensor, decided: tuple[int, ...] | Tensor) -> Tensor:
         """One convolution, with the bits of a choice or with those of all choices by their probability."""
         choices = self.space.choices
         if isinstance(decided, tuple):
-            out: Tensor = conv(x, choices[decided[0]].bits)
+            out: Tensor = conv(x, choices[decided[0]].adds)
             return out
         (probs,) = decided
-        active = [(*choices[i].bits, probs[i]) for i in range(len(choices)) if probs[i].detach() > DROPPED]
+        active = [(*choices[i].adds, probs[i]) for i in range(len(choices)) if probs[i].detach() > DROPPED]
         return conv.relaxed(x, active)  # type: ignore[no-any-return, operator]
-
-
-def narrowed_state(supernet: QuantisedSupernet, arch: Arch) -> dict[str, Tensor]:
-    """The state of the stand-alone network of ``arch``: of each convolution, the clip of its bits."""
-    state: dict[str, Tensor] = dict(supernet.net.state_dict(keep_vars=True))
-    names = {module: name for name, module in supernet.net.named_modules()}
-    for place, picks in zip(searched_convolutions(supernet.net), arch.picks, strict=True):
-        name = names[place.conv]
-        del state[f"{name}.clips"]
-        state[f"{name}.clip"] = place.conv.clip(arch.space.choices[picks[0]].bits[1])
-    return state
