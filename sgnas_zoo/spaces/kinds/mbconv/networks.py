@@ -8,13 +8,11 @@ from typing import Any
 
 from timm.models import EfficientNet
 from timm.models._efficientnet_blocks import SqueezeExcite
-from timm.models._efficientnet_builder import decode_arch_def
 from torch import nn
 
-from sgnas_zoo.errors import SpaceError
-from sgnas_zoo.models.efficientnets import batch_norm, feature_cfg, searched_blocks
+from sgnas_zoo.models.efficientnets import block_string, efficientnet, feature_cfg, searched_blocks
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace
-from sgnas_zoo.spaces.kinds.mbconv import SE_RATIO, MBConv, MBConvKind
+from sgnas_zoo.spaces.kinds.mbconv import MBConvKind
 from sgnas_zoo.supernet.choice_blocks import ChoiceSupernet
 from sgnas_zoo.supernet.supernet import Supernet
 from sgnas_zoo.supernet.unified import UnifiedSupernet
@@ -27,24 +25,9 @@ class MBConvNetworks:
     """A discrete architecture *is* a timm EfficientNet of block strings."""
 
     def build(self, arch: Arch, form: FormName, **kwargs: Any) -> EfficientNet:
-        """An EfficientNet whose stem has the stride of the space: timm builds it with 2."""
-        space = arch.space
-        if space.stem_stride == 1 and kwargs.get("output_stride", 32) != 32:
-            raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
-        kwargs["norm_layer"] = batch_norm(kwargs)
-        model = EfficientNet(
-            block_args=decode_arch_def(arch_def(arch, form)),
-            se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU),
-            stem_size=space.stem_chs,
-            num_features=space.head_chs,
-            **kwargs,
-        )
-        if space.stem_stride == 2:
-            return model
-        model.conv_stem.stride = (1, 1)
-        for feature in model.feature_info:
-            feature["reduction"] //= 2
-        return model
+        """An EfficientNet whose squeeze-and-excitation is gated as the papers do it."""
+        kwargs["se_layer"] = partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU)
+        return efficientnet(arch.space, arch_def(arch, form), **kwargs)
 
     def feature_cfg(self, space: SearchSpace) -> Mapping[str, Any]:
         """A map per resolution."""
@@ -71,19 +54,3 @@ def arch_def(arch: Arch, form: FormName) -> list[list[str]]:
     act = "" if style.block_act == style.stem_act else f"_n{ACT_CODES[style.block_act]}"
     stages = [[space.kind.first_block(space, form)], *space.blocks(arch, form)]
     return [[block_string(block) + act for block in stage] for stage in stages if stage]
-
-
-def block_string(block: MBConv) -> str:
-    """One block in timm's notation: ``ir`` with an expansion, ``ds`` without.
-
-    Equal kernels are one convolution (``k5``), different ones timm's mixed convolution (``k3.5.7``, a kernel per
-    expansion group). timm's SE ratio is relative to the block's input, hence the factor.
-    """
-    kernels = block.kernels
-    mixed = ".".join(map(str, kernels)) if len(set(kernels)) > 1 else str(kernels[0])
-    text = f"{'ir' if block.expand else 'ds'}_r1_k{mixed}_s{block.stride}_c{block.out_chs}"
-    if block.expand:
-        text += f"_e{len(kernels)}"
-    if block.se:
-        text += f"_se{SE_RATIO * len(kernels):g}"
-    return text
