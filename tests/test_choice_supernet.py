@@ -42,7 +42,7 @@ SMALL_SPACES = [
         final=Form("relu", "hard_swish", expand_single=False), **SMALL,
     ),
 ]  # fmt: skip
-CHOICE_SPACES = [SPACES[name] for name in ("spos", "spos_channel", "greedynas", "greedynas_se")]
+CHOICE_SPACES = [SPACES[name] for name in ("spos", "spos_channel", "greedynas", "greedynas_se", "nas_bench_macro")]
 every_space = pytest.mark.parametrize("space", [*SMALL_SPACES, *CHOICE_SPACES], ids=lambda space: space.name)
 small_space = pytest.mark.parametrize("space", SMALL_SPACES, ids=lambda space: space.name)
 

@@ -17,6 +17,7 @@ from sgnas_zoo.spaces.greedynas import GREEDYNAS, GREEDYNAS_SE
 from sgnas_zoo.spaces.kinds.bits import Bits, BitsKind
 from sgnas_zoo.spaces.kinds.mbconv import Kernels, MBConvKind
 from sgnas_zoo.spaces.kinds.shuffle import Branch, ShuffleKind
+from sgnas_zoo.spaces.nas_bench_macro import NAS_BENCH_MACRO
 from sgnas_zoo.spaces.resnet_bits import RESNET18_BITS, RESNET34_BITS, RESNET_MICRO_BITS
 from sgnas_zoo.spaces.rows import Choice, Form, FormName, Layer, Row
 from sgnas_zoo.spaces.sgnas import SGNAS_CIFAR, SGNAS_IMAGENET
@@ -27,7 +28,7 @@ from sgnas_zoo.spaces.spos import SPOS, SPOS_CHANNEL
 SPACES: Registry[SearchSpace] = Registry("space")
 for _space in (
     SGNAS_IMAGENET, SGNAS_CIFAR, SGNAS_MICRO, GREEDYNAS, GREEDYNAS_SE, SPOS, SPOS_CHANNEL, RESNET18_BITS, RESNET34_BITS,
-    RESNET_MICRO_BITS,
+    RESNET_MICRO_BITS, NAS_BENCH_MACRO,
 ):  # fmt: skip
     SPACES.register(_space.name, _space)
 
