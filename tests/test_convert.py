@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference"
 RELEASED = REFERENCE / "upstream" / "sgnas_imagenet_generator.pth"
 POOL = RELEASED.with_name("prior_pool.json")
-VECTORS = REFERENCE / "sgnas_derived_vectors.safetensors"
+VECTORS = Path(__file__).parent / "data" / "reference" / "sgnas_derived_vectors.safetensors"
 LOGITS = REFERENCE / "sgnas_generator_logits.safetensors"
 ANSWERS = ROOT / "recipes" / "data" / "sgnas_imagenet_answers.json"
 LAYERS = ((3, 7, 5), (5, 3), (7, 7, 3, 5, 3, 3), (3, 3, 3, 7))
@@ -177,7 +177,6 @@ def test_the_space_is_found_from_the_layers(tmp_path):
 # --- released vectors
 
 
-@needs_reference
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("kind", TINY)
 def test_released_networks_compute_the_same(tmp_path, kind, suffix):

@@ -19,7 +19,7 @@ from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.spaces.kinds.shuffle import Shuffle
 from sgnas_zoo.spaces.spos import BLOCKS
 
-VECTORS = Path(__file__).parents[2] / "shared" / "reference" / "spos_block_vectors.safetensors"
+VECTORS = Path(__file__).parent / "data" / "reference" / "spos_block_vectors.safetensors"
 NAMES = dict(zip(("shuffle3", "shuffle5", "shuffle7", "xception"), BLOCKS, strict=True))
 RELEASED = {"spos": (322.9, 3.56), "spos_channel": (327.9, 3.43)}
 OTHER = "20203110010103122013"
@@ -37,7 +37,6 @@ def shuffled_halves(x: torch.Tensor) -> torch.Tensor:
     return x.view(batch, channels // 2, 2, height, width).transpose(1, 2).reshape(x.shape)
 
 
-@pytest.mark.skipif(not VECTORS.exists(), reason="needs the reference vectors, which are not published")
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_equal_the_released_ones(name, stride):
@@ -57,7 +56,6 @@ def test_blocks_equal_the_released_ones(name, stride):
         assert_close(block(x), vectors[prefix + "train"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not VECTORS.exists(), reason="needs the reference vectors, which are not published")
 def test_the_shuffle_is_the_released_one():
     vectors = load_file(VECTORS)
     x = vectors["channel_shuffle.x"]
