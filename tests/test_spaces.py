@@ -60,25 +60,26 @@ def test_samples_reach_every_choice_of_every_slot(space):
 
 @every_space
 def test_mutate_stays_in_the_space_and_follows_the_seed(space):
-    arch = space.sample(random.Random(0))
+    arch, copies = space.sample(random.Random(0)), 0
     for seed in range(30):
         child = space.mutate(arch, random.Random(seed), prob=0.5)
         assert child == space.mutate(arch, random.Random(seed), prob=0.5)
-        assert child != arch
+        copies += child == arch
         assert space.parse(str(child)) == child
+    assert copies < 4  # of eight layers with three choices each, every 26th draws what it had
     assert space.mutate(arch, random.Random(0), prob=0.0) == arch
 
 
 @every_space
 def test_crossover_takes_layers_whole_from_both_parents(space):
     first, second = space.sample(random.Random(0)), space.sample(random.Random(1))
-    copies = 0
+    copies, differing = 0, sum(one != other for one, other in zip(first.picks, second.picks, strict=True))
     for seed in range(30):
         child = space.crossover(first, second, random.Random(seed))
         assert child == space.crossover(first, second, random.Random(seed))
         assert all(own in pair for own, *pair in zip(child.picks, first.picks, second.picks, strict=True))
         copies += child in (first, second)
-    assert copies < 5  # a space of few layers takes all from one parent now and then
+    assert copies < 5 + 60 / 2**differing  # where few layers differ, all come from one parent now and then
 
 
 @every_space
