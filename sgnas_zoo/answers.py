@@ -58,7 +58,6 @@ class Generated:
         macs: MACs it has, batch 1.
         params: Parameters it has.
         bitops: BitOps of its quantised convolutions; 0 where it has none.
-        proven: Whether it is proven to be the most probable architecture within the budgets.
         generator: The generator that proposed it.
         latency: Its latency, where one was asked for.
     """
@@ -70,7 +69,6 @@ class Generated:
     macs: int
     params: int
     bitops: int
-    proven: bool
     generator: GeneratorSource
     latency: Latency | None = None
 
@@ -133,7 +131,6 @@ def answer(
                 macs=int(tables["macs"].measure(decoded.arch)),
                 params=int(tables["params"].measure(decoded.arch)),
                 bitops=int(tables["bitops"].measure(decoded.arch)),
-                proven=decoded.proven,
                 generator=generator.source,
                 latency=latency,
             )

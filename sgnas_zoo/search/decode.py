@@ -15,7 +15,8 @@ import numpy as np
 
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.knapsack import Bools, Floats, Ints, Solution, load, solve, upper_bound
+from sgnas_zoo.search.knapsack import Floats, Ints, load, solve
+from sgnas_zoo.search.windows import Window, best_in_windows
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.spaces.variants import Merge
 
@@ -44,11 +45,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded architecture, its log-probability in nats, and whether it is proven to be the most probable one."""
+    """The most probable architecture within the bounds, and its log-probability in nats."""
 
     arch: Arch
     log_prob: float
-    proven: bool
 
 
 def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
@@ -66,48 +66,86 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     Raises:
         BudgetError: If a limit is outside what the space can cost, or no architecture meets all bounds together.
     """
-    space = bounds[0].table.space
-    merges = [space.merge(layer) for layer in range(len(space.layers))]
-    limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
-    fixed = np.array([bound.table.fixed for bound in bounds])
-    reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
-    values, weights = _values(reached), _weights(merges, bounds)
-    room = limits * (1 + ROUNDING) - fixed
-    variants, proven = _spend(values, weights, room, limits * (1 - NEAR) - fixed)
-    failed = np.flatnonzero(variants[:, 0] < 0)
-    if failed.size:
-        raise _incompatible(bounds, values[failed[0]], weights, limits[failed[0]])
-    picks = np.stack([best_picks(m, log_probs[:, i], reached[i], variants[:, i]) for i, m in enumerate(merges)], 1)
-    total = _total(values, variants)
-    return [Decoded(space.arch(picks[n].tolist()), float(total[n]), bool(proven[n])) for n in range(len(picks))]
+    task = _Task.of(log_probs, bounds, len(log_probs))
+    if len(bounds) > 1:
+        return [task.best(problem, slice(problem, problem + 1)) for problem in range(len(log_probs))]
+    variants = _spend(task.values, task.weights[..., 0], task.room[:, 0], task.floors[:, 0])
+    return task.decoded(np.arange(len(variants)), variants)
 
 
-def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> Decoded:
-    """The best decode over several sets of log-probabilities (N, layers, slots, choices), for one limit per bound.
-
-    Sets are tried in the order of what their dual promises, until none left can beat the best found.
+def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
+    """The best decode over several sets of log-probabilities (N, layers, slots, choices), for each limit of the bounds.
 
     Raises:
         BudgetError: As ``decode``.
     """
-    merges = [bounds[0].table.space.merge(layer) for layer in range(log_probs.shape[1])]
-    limits = np.stack([_limits(bound, len(log_probs)) for bound in bounds], 1)
-    fixed = np.array([bound.table.fixed for bound in bounds])
-    values = _values([reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)])
-    weights = _weights(merges, bounds)
-    floors = limits * (1 - NEAR) - fixed
-    spent = (_with_floor(weights, limits - fixed, floors, bound) for bound in range(len(bounds)))
-    promised = np.max([upper_bound(values, *rows) for rows in spent], 0)
-    best: Decoded | None = None
-    for index in (-promised).argsort():
-        if best is not None and best.log_prob >= promised[index]:
-            break
-        found = decode(log_probs[index : index + 1], bounds)[0]
-        if best is None or found.log_prob > best.log_prob:
-            best = found
-    if best is None:
-        raise ValueError("decode_best needs at least one set of log-probabilities.")
-    return best
+    number = max(np.size(bound.limits) for bound in bounds)
+    task = _Task.of(log_probs, bounds, number)
+    return [task.best(problem, slice(None)) for problem in range(number)]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be decoded: log-probabilities, the bounds, and both as a knapsack.
+
+    Args:
+        log_probs: (N, layers, slots, choices).
+        bounds: The bounds.
+        merges: Per layer its variants.
+        reached: Per layer, what ``reach`` gives.
+        values: (N, layers, variants) log-probabilities of the best way to make each variant.
+        weights: (layers, variants, bounds) costs.
+        room: (problems, bounds) most that the layers may cost.
+        floors: (problems, bounds) least that they should cost for a bound to count as spent.
+    """
+
+    log_probs: Floats
+    bounds: Sequence[Bound]
+    merges: Sequence[Merge]
+    reached: Sequence[Sequence[Floats]]
+    values: Floats
+    weights: Floats
+    room: Floats
+    floors: Floats
+
+    @classmethod
+    def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int) -> _Task:
+        """The task of so many problems, each of its limits checked against its range."""
+        space = bounds[0].table.space
+        merges = [space.merge(layer) for layer in range(len(space.layers))]
+        limits = np.stack([_limits(bound, number) for bound in bounds], 1)
+        fixed = np.array([bound.table.fixed for bound in bounds])
+        reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
+        room, floors = limits * (1 + ROUNDING) - fixed, limits * (1 - NEAR) - fixed
+        return cls(log_probs, bounds, merges, reached, _values(reached), _weights(merges, bounds), room, floors)
+
+    def best(self, problem: int, among: slice) -> Decoded:
+        """The best decode of a problem over some of the sets of log-probabilities.
+
+        Raises:
+            BudgetError: If no architecture meets all bounds together.
+        """
+        values = self.values[among] + _dearer(self.weights).sum(2)
+        anywhere = np.full(len(self.bounds), -np.inf)
+        spent = [
+            Window(np.where(np.arange(len(self.bounds)) == bound, self.floors[problem], -np.inf), self.room[problem])
+            for bound in range(len(self.bounds))
+        ]
+        best = best_in_windows(values, self.weights, spent)
+        best = best or best_in_windows(values, self.weights, [Window(anywhere, self.room[problem])])
+        if best is None:
+            raise _incompatible(self, problem)
+        return self.decoded(np.arange(len(self.values))[among][[best.of]], best.picks[None])[0]
+
+    def decoded(self, sets: Ints, variants: Ints) -> list[Decoded]:
+        """What variants (M, layers) decode to, each by one of the sets of log-probabilities (M,)."""
+        picks = np.stack([
+            best_picks(merge, self.log_probs[sets, i], [states[sets] for states in self.reached[i]], variants[:, i])
+            for i, merge in enumerate(self.merges)
+        ], 1)  # fmt: skip
+        total = _total(self.values[sets], variants)
+        space = self.bounds[0].table.space
+        return [Decoded(space.arch(own.tolist()), float(value)) for own, value in zip(picks, total, strict=True)]
 
 
 def _limits(bound: Bound, number: int) -> Floats:
@@ -191,54 +229,32 @@ def _weights(merges: Sequence[Merge], bounds: Sequence[Bound]) -> Floats:
     return weights
 
 
-def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> Solution:
-    """The best picks that keep all bounds and nearly spend one of them, if any do.
+def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> Ints:
+    """The best picks (N, layers) that keep one bound and nearly spend it, if any do.
 
     Args:
         values: (N, layers, variants) log-probabilities.
-        weights: (layers, variants, bounds) costs.
-        limits: (N, bounds) most that the layers may cost.
-        floors: (N, bounds) least that they should cost for a bound to count as spent.
+        weights: (layers, variants) costs.
+        limits: (N,) most that the layers may cost.
+        floors: (N,) least that they should cost for the bound to count as spent.
     """
-    share = weights / weights.max(1).sum(0)
-    picks, proven = solve(values + EPSILON * share.sum(2), weights, limits)
-    _rescue(picks, proven, values, weights, limits)
-    idle = np.flatnonzero((picks[:, 0] >= 0) & (load(weights, picks) < floors).all(1))
-    best = np.full(len(values), -np.inf)
-    for bound in range(limits.shape[1]):  # what is most probable leaves every bound unspent: turn one into a floor
-        some = idle[_reachable(weights, limits[idle], floors[idle], bound)]
-        spent = solve(values[some], *_with_floor(weights, limits[some], floors[some], bound))
-        total = _total(values[some], spent.picks)
-        better = total > best[some]
-        best[some[better]] = total[better]
-        picks[some[better]] = spent.picks[better]
-        proven[some] &= spent.proven
-    return Solution(picks, proven)
+    picks = solve(values + _dearer(weights), weights, limits)
+    idle = np.flatnonzero(load(weights, picks) < floors)
+    dearer = solve(values[idle], -weights, -floors[idle])  # what is most probable is too cheap, or not of that cost
+    fits = (dearer[:, 0] >= 0) & (load(weights, dearer) <= limits[idle])
+    picks[idle[fits]] = dearer[fits]
+    for problem in idle[~fits]:
+        window = Window(floors[[problem]], limits[[problem]])
+        best = best_in_windows(values[[problem]], weights[..., None], [window])
+        if best is not None:
+            picks[problem] = best.picks
+    return picks
 
 
-def _rescue(picks: Ints, proven: Bools, values: Floats, weights: Floats, limits: Floats) -> None:
-    """Where nothing was found and nothing proven, take picks that are lightest on one bound within the others."""
-    for bound in range(limits.shape[1]):
-        some = np.flatnonzero((picks[:, 0] < 0) & ~proven)
-        if some.size:
-            lightness = np.where(np.isfinite(values[some]), -weights[..., bound], -np.inf)
-            found = solve(lightness, np.delete(weights, bound, 2), np.delete(limits[some], bound, 1)).picks
-            fits = (found[:, 0] >= 0) & (load(weights, found) <= limits[some]).all(1)
-            picks[some[fits]] = found[fits]
-
-
-def _with_floor(weights: Floats, limits: Floats, floors: Floats, bound: int) -> tuple[Floats, Floats]:
-    """Weights and limits with one more row: that a bound is nearly spent."""
-    return np.concatenate([weights, -weights[..., [bound]]], 2), np.column_stack([limits, -floors[:, bound]])
-
-
-def _reachable(weights: Floats, limits: Floats, floors: Floats, bound: int) -> Bools:
-    """Whether a bound can be nearly spent (N,), so far as the other bounds' duals tell."""
-    others = [i for i in range(limits.shape[1]) if i != bound]
-    if not others:
-        return np.ones(len(limits), bool)
-    costs = np.broadcast_to(weights[..., bound], (len(limits), *weights.shape[:2]))
-    return upper_bound(costs, weights[..., others], limits[:, others]) >= floors[:, bound]
+def _dearer(weights: Floats) -> Floats:
+    """What decides between equally probable variants, by their weights (layers, variants, ...)."""
+    whole = weights.max(1).sum(0)
+    return np.asarray(EPSILON * weights / np.where(whole > 0, whole, 1.0))
 
 
 def _total(values: Floats, picks: Ints) -> Floats:
@@ -255,18 +271,16 @@ def _extreme(table: CostTable, cheap: bool) -> Arch:
     return space.arch([merge.picks(variant) for merge, variant in zip(merges, ends, strict=True)])
 
 
-def _incompatible(bounds: Sequence[Bound], values: Floats, weights: Floats, limits: Floats) -> BudgetError:
+def _incompatible(task: _Task, problem: int) -> BudgetError:
     """The error for bounds that no architecture meets together: what all but the last leave for the last one."""
-    last = bounds[-1].table
-    others = [limit * (1 + ROUNDING) - b.table.fixed for limit, b in zip(limits[:-1], bounds[:-1], strict=True)]
-    costs = np.where(np.isfinite(values), -weights[..., -1], -np.inf)[None]
-    cheapest, proven = solve(costs, weights[..., :-1], np.array([others]))
+    bounds, exists = task.bounds, np.isfinite(task.values[0])
+    costs = np.where(exists, -task.weights[..., -1], -np.inf)[None]
+    others = Window(np.full(len(bounds) - 1, -np.inf), task.room[problem, :-1])
+    cheapest = best_in_windows(costs, task.weights[..., :-1], [others])
+    last, limits = bounds[-1].table, [_limits(bound, len(task.room))[problem] for bound in bounds]
     wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
     least = ""
-    if cheapest[0, 0] >= 0:
-        fewest = last.fixed + weights[np.arange(len(values)), cheapest[0], -1].sum()
-        found = "least" if proven[0] else "least found"
-        least = f": within the other bounds the {found} is {fewest:,.10g} {last.unit}"
-    return BudgetError(
-        f"No architecture of {last.space.name} was found that keeps {wanted} together{least}. Raise one of the bounds."
-    )
+    if cheapest is not None:
+        fewest = last.fixed + load(task.weights[..., -1], cheapest.picks[None])[0]
+        least = f": within the other bounds the least is {fewest:,.10g} {last.unit}"
+    return BudgetError(f"No architecture of {last.space.name} keeps {wanted} together{least}. Raise one of the bounds.")

@@ -1,6 +1,6 @@
-"""An exact multiple-choice knapsack, solved for many problems at once.
+"""An exact multiple-choice knapsack with one row, solved for many problems at once; ``windows`` has those of several.
 
-Pick one variant per layer so that the summed value is largest and every row of weights stays within its limit. The
+Pick one variant per layer so that the summed value is largest and the summed weight stays within its limit. The
 Lagrangian dual bounds the value from above; what a pick loses against that bound is a sum over layers, so all picks
 that lose no more than an ``allowance`` can be listed layer by layer, few as they are. The allowance grows until the
 best of the list is proven best. (Both ideas: Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, chapter 11.)
@@ -17,15 +17,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-STATES = 400
-"""Most partial picks kept per problem and layer; only problems with several tight rows come near it."""
-
-PATIENCE = 3
-"""Lists that may be cut without finding any picks, before a problem is given up."""
-
-AT_ONCE = 16
-"""Problems with several tight rows that are listed together: a bound on memory."""
-
 WIDEN = 3.0
 """Growth of the allowance from one round to the next."""
 
@@ -33,15 +24,8 @@ TIE = 1e-12
 """Losses that differ by less are equal: rounding of sums of log-probabilities."""
 
 
-class Solution(NamedTuple):
-    """The best picks (N, layers), -1 where nothing fits, and whether each is proven to be best (N,)."""
-
-    picks: Ints
-    proven: Bools
-
-
 class _Problems(NamedTuple):
-    """N problems ready to be listed: losses (N, layers, variants), weights (..., rows), limits and multipliers."""
+    """N problems ready to be listed: losses (N, layers, variants), weights (layers, variants), limits, multipliers."""
 
     losses: Floats
     weights: Floats
@@ -49,7 +33,7 @@ class _Problems(NamedTuple):
     multipliers: Floats
 
     def take(self, index: Ints) -> _Problems:
-        return _Problems(*(field[index] for field in self))
+        return _Problems(self.losses[index], self.weights, self.limits[index], self.multipliers[index])
 
 
 class _Listing(NamedTuple):
@@ -65,95 +49,56 @@ class _Listing(NamedTuple):
         return _Listing(self.owner[index], self.loss[index], self.load[index], self.parent[index], self.variant[index])
 
 
-def solve(values: Floats, weights: Floats, limits: Floats) -> Solution:
-    """Maximise summed value with summed weights within limits.
+def solve(values: Floats, weights: Floats, limits: Floats) -> Ints:
+    """Maximise summed value with the summed weight within a limit.
 
     Args:
         values: (N, layers, variants); ``-inf`` marks a variant that does not exist.
-        weights: (layers, variants, rows), of either sign: a lower bound is a row with its signs turned.
-        limits: (N, rows), upper bounds on the summed weights.
+        weights: (layers, variants), of either sign: for a lower bound turn all signs.
+        limits: (N,), upper bounds on the summed weight.
 
     Returns:
-        The best picks. They are proven unless lists had to be cut, as several tight rows or exact ties can make it.
+        The best picks (N, layers), proven to be best; -1 where nothing fits.
     """
-    picks, proven = values.argmax(2), np.ones(len(values), bool)
-    excess = (load(weights, picks) - limits) / (np.abs(limits) + TIE)
-    left = np.flatnonzero((excess > 0).any(1))
-    order = (-excess).argsort(1)
-    for rank in range(limits.shape[1]):
-        # One violated row alone, the worst first: where its best picks fit all rows, they are the answer.
-        row = order[left, rank]
-        violated = excess[left, row] > 0
-        some, row = left[violated], row[violated]
-        alone = weights.transpose(2, 0, 1)[row][..., None]
-        picks[some], proven[some] = _search(values[some], alone, limits[some, row][:, None])
-        fits = (picks[some, 0] < 0) | (load(weights, picks[some]) <= limits[some]).all(1)
-        left = np.setdiff1d(left, some[fits])
-    for some in np.array_split(left, -(-left.size // AT_ONCE)) if left.size else ():
-        every = np.broadcast_to(weights, (some.size, *weights.shape))
-        picks[some], proven[some] = _search(values[some], every, limits[some])
-    return Solution(picks, proven)
-
-
-def upper_bound(values: Floats, weights: Floats, limits: Floats) -> Floats:
-    """A value (N,) that no picks within the limits exceed, from the dual; arguments as for ``solve``."""
-    every = np.broadcast_to(weights, (len(values), *weights.shape))
-    multipliers = _multipliers(values, every, limits)
-    reduced = values - np.einsum("nlgr,nr->nlg", every, multipliers)
-    return np.asarray(reduced.max(2).sum(1) + (multipliers * limits).sum(1))
+    picks: Ints = values.argmax(2)
+    left = np.flatnonzero(load(weights, picks) > limits)
+    if left.size:
+        picks[left] = _search(values[left], weights, limits[left])
+    return picks
 
 
 def load(weights: Floats, picks: Ints) -> Floats:
-    """Summed weights (N, rows) of picks (N, layers)."""
+    """Summed weights (N,) of picks (N, layers)."""
     return np.asarray(weights[np.arange(len(weights)), picks].sum(1), np.float64)
 
 
-def _search(values: Floats, weights: Floats, limits: Floats) -> tuple[Ints, Bools]:
-    """Solve N problems with weights of their own (N, layers, variants, rows) by lists of growing allowance."""
+def _search(values: Floats, weights: Floats, limits: Floats) -> Ints:
+    """Solve by lists of growing allowance."""
     multipliers = _multipliers(values, weights, limits)
-    reduced = values - np.einsum("nlgr,nr->nlg", weights, multipliers)
+    reduced = values - multipliers[:, None, None] * weights
     problems = _Problems(reduced.max(2, keepdims=True) - reduced, weights, limits, multipliers)
     positive = np.where(problems.losses > TIE, problems.losses, np.inf)
     ceiling = _ceiling(problems)
     allowance = np.minimum(positive.min((1, 2)), ceiling)  # the least that any change of variant loses
-    picks, proven = np.full(values.shape[:2], -1), np.zeros(len(values), bool)
-    left, patience = np.arange(len(values)), np.full(len(values), PATIENCE)
+    picks, left = np.full(values.shape[:2], -1), np.arange(len(values))
     while left.size:
-        found, loss, cut = _list(problems.take(left), allowance[left])
-        reach = np.minimum(allowance[left], cut)
-        certain = loss <= reach + TIE * (1 + reach)
-        widest = allowance[left] >= ceiling[left]
-        picks[left], proven[left] = found, certain | (widest & np.isinf(cut))
-        # A list that was cut proves nothing by growing further: what it found stands, and if it found nothing, a few
-        # wider ones may.
-        patience[left] -= np.isfinite(cut)
-        left = left[~(proven[left] | widest | (np.isfinite(cut) & np.isfinite(loss)) | (patience[left] == 0))]
+        picks[left], loss = _list(problems.take(left), allowance[left])
+        done = (loss <= allowance[left] * (1 + TIE) + TIE) | (allowance[left] >= ceiling[left])
+        left = left[~done]
         allowance[left] *= WIDEN
-    return picks, proven
+    return picks
 
 
 def _ceiling(problems: _Problems) -> Floats:
-    """A loss (N,) that no picks exceed: worst variant of every layer, lightest load on every row."""
+    """A loss (N,) that no picks exceed: worst variant of every layer, lightest load."""
     exists = np.isfinite(problems.losses)
     worst = np.where(exists, problems.losses, 0.0).max(2).sum(1)
-    lightest = np.where(exists[..., None], problems.weights, np.inf).min(2).sum(1)
-    return np.asarray(worst + (problems.multipliers * (problems.limits - lightest)).clip(0).sum(1) + TIE)
+    lightest = np.where(exists, problems.weights, np.inf).min(2).sum(1)
+    return np.asarray(worst + (problems.multipliers * (problems.limits - lightest)).clip(0) + TIE)
 
 
 def _multipliers(values: Floats, weights: Floats, limits: Floats) -> Floats:
-    """Multipliers (N, rows) near the minimum of the dual. Any are valid, but good ones keep the lists short."""
-    multipliers = np.zeros(limits.shape)
-    rows = range(limits.shape[1])
-    for _ in range(1 if len(rows) == 1 else 4):  # one row at a time, the others held
-        for row in rows:
-            multipliers[:, row] = 0.0
-            reduced = values - np.einsum("nlgr,nr->nlg", weights, multipliers)
-            multipliers[:, row] = _multiplier(reduced, weights[..., row], limits[:, row])
-    return multipliers
-
-
-def _multiplier(values: Floats, weights: Floats, limits: Floats) -> Floats:
-    """Minimum (N,) of the dual of one row: secants between a pick that is too heavy and one that fits."""
+    """Minimum (N,) of the dual: secants between a pick that is too heavy and one that fits."""
     heavy = _tally(values, weights, values)
     light = _tally(values, weights, np.where(np.isfinite(values), -weights, -np.inf))
     multiplier = np.zeros(len(values))
@@ -161,7 +106,7 @@ def _multiplier(values: Floats, weights: Floats, limits: Floats) -> Floats:
     while left.size:
         fall = heavy[left] - light[left]
         slope = multiplier[left] = fall[:, 0] / fall[:, 1]
-        middle = _tally(values[left], weights[left], values[left] - slope[:, None, None] * weights[left])
+        middle = _tally(values[left], weights, values[left] - slope[:, None, None] * weights)
         gain = (middle - heavy[left]) @ np.array([1.0, 0.0]) - slope * (middle - heavy[left])[:, 1]
         moved = gain > 1e-9 * (1 + np.abs(heavy[left, 0]))
         left, middle = left[moved], middle[moved]
@@ -172,29 +117,27 @@ def _multiplier(values: Floats, weights: Floats, limits: Floats) -> Floats:
 
 def _tally(values: Floats, weights: Floats, score: Floats) -> Floats:
     """Summed (value, weight) (N, 2) of the picks that maximise ``score`` in every layer."""
-    best = score.argmax(2)[..., None]
-    return np.concatenate([np.take_along_axis(x, best, 2).sum(1) for x in (values, weights)], 1)
+    best = score.argmax(2)
+    return np.stack([np.take_along_axis(values, best[..., None], 2).sum((1, 2)), load(weights, best)], 1)
 
 
-def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Floats]:
+def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats]:
     """List all picks that lose at most ``allowance`` (N,).
 
     Returns:
-        The best picks (N, layers), their losses (N,), ``inf`` where there are none, and the least loss that was cut
-        off because a list grew too long (N,), ``inf`` where none was.
+        The best picks (N, layers), and their losses (N,), ``inf`` where there are none.
     """
     losses, weights, limits, multipliers = problems
     number, layers, _ = losses.shape
     keep = losses <= allowance[:, None, None]
-    light = _rest(np.where(keep[..., None], weights, np.inf).min(2))
-    heavy = _rest(np.where(keep[..., None], weights, -np.inf).max(2))
+    light = _rest(np.where(keep, weights, np.inf).min(2))
+    heavy = _rest(np.where(keep, weights, -np.inf).max(2))
     counts = keep.sum(2)
     starts = counts.cumsum().reshape(counts.shape) - counts
     kept = np.nonzero(keep)
-    loss_of, weight_of, variant_of = losses[kept], weights[kept], kept[2]
-    cut = np.full(number, np.inf)
+    loss_of, weight_of, variant_of = losses[kept], weights[kept[1:]], kept[2]
     none = np.zeros(number, np.int64)
-    listing = _Listing(np.arange(number), np.zeros(number), np.zeros(limits.shape), none, none)
+    listing = _Listing(np.arange(number), np.zeros(number), np.zeros(number), none, none)
     history = []
     for layer in range(layers):
         parent, child = _pairs(counts[listing.owner, layer], starts[listing.owner, layer])
@@ -204,11 +147,13 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Floats]
             parent, variant_of[child],
         )  # fmt: skip
         slack = (limits[owner] - grown.load - heavy[owner, layer + 1]).clip(0)  # is left over, whatever follows
-        possible = grown.loss + (multipliers[owner] * slack).sum(1) <= allowance[owner]
-        possible &= (grown.load + light[owner, layer + 1] <= limits[owner]).all(1)
-        listing = _thin(grown.take(np.flatnonzero(possible)), problems, cut)
+        possible = grown.loss + multipliers[owner] * slack <= allowance[owner]
+        possible &= grown.load + light[owner, layer + 1] <= limits[owner]
+        listing = grown.take(np.flatnonzero(possible))
+        if np.bincount(listing.owner, minlength=number).max(initial=0) >= 64:  # else it is not worth the sorting
+            listing = listing.take(_undominated(listing, multipliers))
         history.append(listing)
-    final = listing.loss + (multipliers[listing.owner] * (limits[listing.owner] - listing.load)).sum(1)
+    final = listing.loss + multipliers[listing.owner] * (limits[listing.owner] - listing.load)
     order = np.lexsort((final, listing.owner))
     first = order[np.unique(listing.owner[order], return_index=True)[1]]
     picks, best = np.full((number, layers), -1), np.full(number, np.inf)
@@ -216,12 +161,12 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Floats]
     for layer in reversed(range(layers)):
         picks[owner, layer] = history[layer].variant[first]
         first = history[layer].parent[first]
-    return picks, best, cut
+    return picks, best
 
 
 def _rest(per_layer: Floats) -> Floats:
-    """Sums (N, layers + 1, rows) over each layer and all that follow it, with a zero at the end."""
-    sums = np.zeros((per_layer.shape[0], per_layer.shape[1] + 1, per_layer.shape[2]))
+    """Sums (N, layers + 1) over each layer and all that follow it, with a zero at the end."""
+    sums = np.zeros((per_layer.shape[0], per_layer.shape[1] + 1))
     sums[:, :-1] = per_layer[:, ::-1].cumsum(1)[:, ::-1]
     return sums
 
@@ -233,60 +178,15 @@ def _pairs(counts: Ints, starts: Ints) -> tuple[Ints, Ints]:
     return parent, starts[parent] + within
 
 
-def _thin(listing: _Listing, problems: _Problems, cut: Floats) -> _Listing:
-    """Drop partial picks that another one makes needless, then what is over of lists that are still too long."""
-    if np.bincount(listing.owner, minlength=len(cut)).max(initial=0) < 64:  # not worth the sorting
-        return listing
-    one_or_two = problems.limits.shape[1] < 3
-    listing = listing.take(_undominated(listing, problems.multipliers) if one_or_two else _distinct(listing))
-    if np.bincount(listing.owner, minlength=len(cut)).max() <= STATES:
-        return listing
-    # Half of what stays loses least, the other half is lightest, lest nothing be left that fits.
-    weight = (listing.load / (np.abs(problems.limits[listing.owner]) + TIE)).max(1)
-    stays = (_rank(listing, listing.loss) < STATES // 2) | (_rank(listing, weight) < STATES // 2)
-    np.minimum.at(cut, listing.owner[~stays], listing.loss[~stays])
-    return listing.take(np.flatnonzero(stays))
-
-
-def _rank(listing: _Listing, key: Floats) -> Ints:
-    """Rank of every partial pick by ``key`` among those of its problem."""
-    order = np.lexsort((key, listing.owner))
-    owner = listing.owner[order]
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order)) - np.searchsorted(owner, owner)
-    return rank
-
-
 def _undominated(listing: _Listing, multipliers: Floats) -> Ints:
-    """Indices of partial picks, less those than which another of the problem is as light in all rows and as valuable.
+    """Indices of partial picks, less those than which another of the problem is as light and as valuable.
 
-    Sorted by the first row, a pick needs comparing only with the best before it. A second row is compared in steps:
-    with the best of those before it that stay below the step under its own load.
+    Sorted by load, a pick needs comparing only with the most valuable before it.
     """
-    value = (multipliers[listing.owner] * listing.load).sum(1) - listing.loss
-    order = np.lexsort((-value, *listing.load.T[::-1], listing.owner))
-    owner, load, value = listing.owner[order], listing.load[order], value[order]
-    lift = owner * (2 * np.abs(value).max(initial=0.0) + 1)  # each problem starts above all before it
+    value = multipliers[listing.owner] * listing.load - listing.loss
+    order = np.lexsort((-value, listing.load, listing.owner))
+    owner, value = listing.owner[order], value[order]
+    value += owner * (2 * np.abs(value).max(initial=0.0) + 1)  # each problem starts above all before it
     needed = np.ones(len(order), bool)
-    for step in _steps(load):
-        below = (load[:, 1:] <= step).all(1)
-        best = np.maximum.accumulate(np.where(below, value, -np.inf) + lift)
-        above = (load[1:, 1:] >= step).all(1) | np.isinf(step)
-        needed[1:] &= (value[1:] + lift[1:] > best[:-1]) | ~above
+    needed[1:] = value[1:] > np.maximum.accumulate(value)[:-1]
     return order[needed]
-
-
-def _steps(load: Floats) -> Floats:
-    """Loads of a second row to compare at; one infinite step if there is no second row."""
-    if load.shape[1] == 1:
-        return np.array([np.inf])
-    return np.quantile(load[:, 1], np.linspace(0, 1, 16))
-
-
-def _distinct(listing: _Listing) -> Ints:
-    """Indices of the best partial pick of every distinct load of a problem."""
-    order = np.lexsort((listing.loss, *listing.load.T, listing.owner))
-    owner, load = listing.owner[order], listing.load[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (owner[1:] != owner[:-1]) | (load[1:] != load[:-1]).any(1)
-    return order[new]

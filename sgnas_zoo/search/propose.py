@@ -42,29 +42,24 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
         for amount in amounts:
             check_range(table, amount)
     low, high = generator.cost_range
-    problems = [dict(zip(limits, amounts, strict=True)) for amounts in zip(*limits.values(), strict=True)]
-    answers: list[Decoded | None] = [None] * len(problems)
+    number = len(next(iter(limits.values())))
+    answers: dict[int, Decoded] = {}
     for table, amounts in limits.items():
         offset = _offset(generator, table)
         if offset is not None:
-            scores = _scores(generator, np.clip(np.asarray(amounts) + offset, low, high))
-            own = zip(_decode(scores, table, amounts), problems, strict=True)
-            answers = [d if all(t.measure(d.arch) <= most for t, most in p.items()) else None for d, p in own]
-    scores = _scores(generator, np.linspace(low, high, SWEEP)) if None in answers else np.empty(0)
-    return [
-        answer or decode_best(scores, [Bound(table, most) for table, most in problem.items()])
-        for answer, problem in zip(answers, problems, strict=True)
-    ]
+            own = _decode(generator, np.clip(np.asarray(amounts) + offset, low, high), table, amounts)
+            answers = {n: d for n, d in enumerate(own) if all(t.measure(d.arch) <= a[n] for t, a in limits.items())}
+    left = [n for n in range(number) if n not in answers]
+    if left:
+        bounds = [Bound(table, [amounts[n] for n in left]) for table, amounts in limits.items()]
+        answers |= zip(left, decode_best(_scores(generator, np.linspace(low, high, SWEEP)), bounds), strict=True)
+    return [answers[n] for n in range(number)]
 
 
-def _decode(scores: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
-    """Decode one bound, a few problems at a time: that stays in the processor's cache, and memory stays bounded."""
-    parts = range(0, len(amounts), AT_ONCE)
-    return [
-        answer
-        for start in parts
-        for answer in decode(scores[start : start + AT_ONCE], [Bound(table, amounts[start : start + AT_ONCE])])
-    ]
+def _decode(generator: ArchGenerator, targets: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
+    """Decode one bound, a few targets at a time: that stays in the processor's cache, and memory stays bounded."""
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(amounts), AT_ONCE)]
+    return [a for part in parts for a in decode(_scores(generator, targets[part]), [Bound(table, amounts[part])])]
 
 
 def _offset(generator: ArchGenerator, table: CostTable) -> float | None:
