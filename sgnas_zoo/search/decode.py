@@ -238,16 +238,26 @@ def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> I
         limits: (N,) most that the layers may cost.
         floors: (N,) least that they should cost for the bound to count as spent.
     """
-    picks = solve(values + _dearer(weights), weights, limits)
+    picks = _cheaper(values + _dearer(weights), weights, limits)
     idle = np.flatnonzero(load(weights, picks) < floors)
-    dearer = solve(values[idle], -weights, -floors[idle])  # what is most probable is too cheap, or not of that cost
-    fits = (dearer[:, 0] >= 0) & (load(weights, dearer) <= limits[idle])
+    dearer, solved = solve(values[idle], -weights, -floors[idle])  # what is most probable is too cheap
+    fits = solved & (dearer[:, 0] >= 0) & (load(weights, dearer) <= limits[idle])
     picks[idle[fits]] = dearer[fits]
     for problem in idle[~fits]:
         window = Window(floors[[problem]], limits[[problem]])
         best = best_in_windows(values[[problem]], weights[..., None], [window])
         if best is not None:
             picks[problem] = best.picks
+    return picks
+
+
+def _cheaper(values: Floats, weights: Floats, limits: Floats) -> Ints:
+    """The best picks (N, layers) that keep one bound, which some picks do."""
+    picks, solved = solve(values, weights, limits)
+    for problem in np.flatnonzero(~solved):
+        best = best_in_windows(values[[problem]], weights[..., None], [Window(np.array([-np.inf]), limits[[problem]])])
+        assert best is not None
+        picks[problem] = best.picks
     return picks
 
 

@@ -24,6 +24,10 @@ TIE = 1e-12
 """Losses that differ by less are equal: rounding of sums of log-probabilities."""
 
 
+LONGEST = 2000
+"""Partial picks of a problem that are listed; one of more is left unsolved: nearly all picks are worth the same."""
+
+
 class _Problems(NamedTuple):
     """N problems ready to be listed: losses (N, layers, variants), weights (layers, variants), limits, multipliers."""
 
@@ -49,7 +53,7 @@ class _Listing(NamedTuple):
         return _Listing(self.owner[index], self.loss[index], self.load[index], self.parent[index], self.variant[index])
 
 
-def solve(values: Floats, weights: Floats, limits: Floats) -> Ints:
+def solve(values: Floats, weights: Floats, limits: Floats) -> tuple[Ints, Bools]:
     """Maximise summed value with the summed weight within a limit.
 
     Args:
@@ -58,13 +62,14 @@ def solve(values: Floats, weights: Floats, limits: Floats) -> Ints:
         limits: (N,), upper bounds on the summed weight.
 
     Returns:
-        The best picks (N, layers), proven to be best; -1 where nothing fits.
+        The best picks (N, layers), proven to be best, -1 where nothing fits; and whether a problem is solved (N,).
     """
     picks: Ints = values.argmax(2)
+    solved = np.ones(len(values), bool)
     left = np.flatnonzero(load(weights, picks) > limits)
     if left.size:
-        picks[left] = _search(values[left], weights, limits[left])
-    return picks
+        picks[left], solved[left] = _search(values[left], weights, limits[left])
+    return picks, solved
 
 
 def load(weights: Floats, picks: Ints) -> Floats:
@@ -72,7 +77,7 @@ def load(weights: Floats, picks: Ints) -> Floats:
     return np.asarray(weights[np.arange(len(weights)), picks].sum(1), np.float64)
 
 
-def _search(values: Floats, weights: Floats, limits: Floats) -> Ints:
+def _search(values: Floats, weights: Floats, limits: Floats) -> tuple[Ints, Bools]:
     """Solve by lists of growing allowance."""
     multipliers = _multipliers(values, weights, limits)
     reduced = values - multipliers[:, None, None] * weights
@@ -81,12 +86,13 @@ def _search(values: Floats, weights: Floats, limits: Floats) -> Ints:
     ceiling = _ceiling(problems)
     allowance = np.minimum(positive.min((1, 2)), ceiling)  # the least that any change of variant loses
     picks, left = np.full(values.shape[:2], -1), np.arange(len(values))
+    solved = np.ones(len(values), bool)
     while left.size:
-        picks[left], loss = _list(problems.take(left), allowance[left])
+        picks[left], loss, solved[left] = _list(problems.take(left), allowance[left])
         done = (loss <= allowance[left] * (1 + TIE) + TIE) | (allowance[left] >= ceiling[left])
-        left = left[~done]
+        left = left[~done & solved[left]]
         allowance[left] *= WIDEN
-    return picks
+    return picks, solved
 
 
 def _ceiling(problems: _Problems) -> Floats:
@@ -121,11 +127,12 @@ def _tally(values: Floats, weights: Floats, score: Floats) -> Floats:
     return np.stack([np.take_along_axis(values, best[..., None], 2).sum((1, 2)), load(weights, best)], 1)
 
 
-def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats]:
+def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Bools]:
     """List all picks that lose at most ``allowance`` (N,).
 
     Returns:
-        The best picks (N, layers), and their losses (N,), ``inf`` where there are none.
+        The best picks (N, layers), their losses (N,), ``inf`` where there are none, and whether the list of a problem
+        did not grow too long (N,).
     """
     losses, weights, limits, multipliers = problems
     number, layers, _ = losses.shape
@@ -138,7 +145,7 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats]:
     loss_of, weight_of, variant_of = losses[kept], weights[kept[1:]], kept[2]
     none = np.zeros(number, np.int64)
     listing = _Listing(np.arange(number), np.zeros(number), np.zeros(number), none, none)
-    history = []
+    history, short = [], np.ones(number, bool)
     for layer in range(layers):
         parent, child = _pairs(counts[listing.owner, layer], starts[listing.owner, layer])
         owner = listing.owner[parent]
@@ -152,6 +159,8 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats]:
         listing = grown.take(np.flatnonzero(possible))
         if np.bincount(listing.owner, minlength=number).max(initial=0) >= 64:  # else it is not worth the sorting
             listing = listing.take(_undominated(listing, multipliers))
+            short &= np.bincount(listing.owner, minlength=number) <= LONGEST
+            listing = listing.take(np.flatnonzero(short[listing.owner]))
         history.append(listing)
     final = listing.loss + multipliers[listing.owner] * (limits[listing.owner] - listing.load)
     order = np.lexsort((final, listing.owner))
@@ -161,7 +170,7 @@ def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats]:
     for layer in reversed(range(layers)):
         picks[owner, layer] = history[layer].variant[first]
         first = history[layer].parent[first]
-    return picks, best
+    return picks, best, short
 
 
 def _rest(per_layer: Floats) -> Floats:

@@ -220,8 +220,7 @@ def _steered(multipliers: Floats) -> list[Floats]:
 
 def _worth(values: Floats, weights: Floats, window: Window, multipliers: Floats) -> Test:
     """The test that picks in the window are worth nothing less than 0: add to its least what they are to be worth."""
-    at_sides = _at_sides(multipliers, window)
-    return Test(values - weights @ multipliers, -at_sides - TIE * (1 + abs(at_sides)))
+    return Test(values - weights @ multipliers, -_at_sides(multipliers, window))
 
 
 def _sides(weights: Floats, window: Window) -> list[Test]:
@@ -233,7 +232,7 @@ def _sides(weights: Floats, window: Window) -> list[Test]:
 def _grow(values: Floats, sides: list[Test], worths: list[Test], least: float) -> tuple[Ints, float] | None:
     """The best picks that lie in the window and are worth ``least``, with their value."""
     gains = np.stack([np.where(np.isfinite(values), test.gains, -np.inf) for test in (*sides, *worths)], 2)
-    needed = np.array([test.least for test in sides] + [test.least + least for test in worths])
+    needed = np.array([test.least for test in sides] + _worth_more(worths, least, -1))
     keep = _possible(gains, needed)
     if not keep.any(1).all():
         return None
@@ -248,7 +247,7 @@ def _grow(values: Floats, sides: list[Test], worths: list[Test], least: float) -
         depth = picks.shape[1]
         if depth == len(order):
             best = _better(best, picks[:, np.argsort(order)], worth, gains[..., 0])
-            needed[len(sides) :] = [test.least + max(best[1], least) for test in worths]
+            needed[len(sides) :] = _worth_more(worths, best[1], 1)  # to list all that is as good would not end
             continue
         column = columns[depth]
         if len(picks) * len(column) > AT_ONCE and len(picks) > 1:
@@ -266,6 +265,11 @@ def _grow(values: Floats, sides: list[Test], worths: list[Test], least: float) -
             parent, child = good // len(column), column[good % len(column)]
             stack.append((np.column_stack([picks[parent], child]), grown[good], grown_worth[good]))
     return best
+
+
+def _worth_more(worths: list[Test], least: float, sign: int) -> list[float]:
+    """What the tests need to show a worth above ``least``; with a negative sign, no less but for rounding."""
+    return [test.least + least + sign * TIE * (1 + abs(test.least) + abs(least)) for test in worths]
 
 
 def _undominated(passed: Floats, worth: Floats, sides: list[Test]) -> Ints:
