@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +12,31 @@ import timm
 from torch import nn
 
 from sgnas_zoo.answers import Generated, answer
-from sgnas_zoo.costs import Conditions, native_conditions
+from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, unknown_name
-from sgnas_zoo.hub.loading import load_model
+from sgnas_zoo.hub.loading import is_ours, load_model
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.builder import build_model, count_bitops, count_macs, count_params
+from sgnas_zoo.models.record import forget_request, remember
 from sgnas_zoo.profiles import ProfileLike, find_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.selection import Pick, choose_space, given, load, pick
 from sgnas_zoo.spaces import SPACES, FormName, families
-from sgnas_zoo.weights import Pretrained, find_supernet, is_place, tagged_spaces, take_access
+from sgnas_zoo.weights import Pretrained, find_supernet, is_place, logged_in, tagged_spaces, take_access
 from sgnas_zoo.zoo import zoo_entries
 
-REQUESTED = (*BUDGET_COSTS, "profile", "measure", "generator", "resolution", "revision", "token", "local_files_only")
-"""Arguments left out of a model's own: it is rebuilt from its architecture, not from what led to it."""
-
 COST_NEUTRAL = frozenset(
-    [
-        "num_classes",
-        "in_chans",
-        "drop_rate",
-        "drop_path_rate",
-        "device",
-        "dtype",
-        "features_only",
-        "out_indices",
-        "feature_cls",
-        "pretrained_cfg",
-        "pretrained_cfg_overlay",
-        "cache_dir",
-        "checkpoint_path",
-        "scriptable",
-        "exportable",
-        "no_jit",
-        "bn_eps",
-        "bn_momentum",
-        "pretrained_model_args",
-        "pretrained_strict",
-    ]
+    ["num_classes", "in_chans", "drop_rate", "drop_path_rate", "device", "dtype", "cache_dir", "bn_eps", "bn_momentum"]
 )
-"""Keywords of timm that cannot make a network dearer; with any other the built model is counted."""
+"""Keywords of timm that a budget knows, or that add to no cost; with any other the built model is counted."""
+
+
+TIME_NEUTRAL = COST_NEUTRAL | {
+    "features_only", "out_indices", "feature_cls", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict",
+    "pretrained_model_args",
+}  # fmt: skip
+"""Keywords that add no time, as long as they leave the input and the classes as they are."""
 
 
 def generate(
@@ -143,9 +128,23 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    asked = given(flops=flops, params=params, latency=latency, bitops=bitops)
+    with logged_in(kwargs.pop("token", None)):
+        asked = given(flops=flops, params=params, latency=latency, bitops=bitops)
+        return _create(model_name, pretrained, space, generator, resolution, kwargs, asked)
+
+
+def _create(
+    model_name: str | None,
+    pretrained: Pretrained,
+    space: str | None,
+    generator: ArchGenerator | str | Path | None,
+    resolution: int | None,
+    kwargs: dict[str, Any],
+    asked: Mapping[str, Any],
+) -> nn.Module:
+    """``create_model``, logged in."""
     budgets = single(stated(**asked))
-    if latency and (found := find_profile(kwargs.get("profile"))):
+    if "latency" in asked and (found := find_profile(kwargs.get("profile"), take_access(dict(kwargs)))):
         kwargs["profile"], space = found, space or found.space
     if model_name is None:
         generator = None if generator is None else load(generator, "", take_access(dict(kwargs)))
@@ -158,9 +157,8 @@ def create_model(
         return load_model(model_name, pretrained=bool(pretrained), access=access, **kwargs)
     chosen = given(space=space, generator=generator, resolution=resolution)
     model: nn.Module = timm.create_model(model_name, pretrained, **asked, **chosen, **kwargs)
-    if budgets or pretrained:
-        recorded: dict[str, Any] = model._model_args  # type: ignore[assignment]
-        model._model_args = {k: v for k, v in recorded.items() if k not in REQUESTED}  # type: ignore[assignment]
+    if is_ours(model_name.partition(".")[0]):
+        forget_request(model)
     return model
 
 
@@ -239,8 +237,7 @@ def build_inherited(
     )
     state = trained.inherit(picked.arch).state_dict()
     overlay = trained.pretrained_cfg() | {"state_dict": state} | (kwargs.get("pretrained_cfg_overlay") or {})
-    kwargs["pretrained_cfg_overlay"] = overlay
-    model = build_model(family, picked.arch, "search", True, **kwargs)
+    model = build_model(family, picked.arch, "search", True, **{**kwargs, "pretrained_cfg_overlay": overlay})
     model.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr]
     made = {} if picked.result is None else picked.result.record()
     named = {"space": own.name, "arch": str(picked.arch)}
@@ -307,27 +304,49 @@ def _timing(kwargs: dict[str, Any], access: Access) -> dict[str, Any]:
 
 def _checked(model: nn.Module, picked: Pick, budgets: Mapping[str, float], kwargs: Mapping[str, Any]) -> nn.Module:
     """Count a model that keywords may have made dearer than its budgets, and note how to build it again."""
-    if budgets and not COST_NEUTRAL.issuperset(kwargs):
-        _check_model(model, picked.conditions, budgets)
-    named = {"arch": str(picked.arch), "space": picked.arch.space.name}
-    form = picked.conditions.form
-    model._model_args = named if form == "final" else {**named, "form": form}  # type: ignore[assignment]
+    remember(model, picked.arch, picked.conditions.form)
+    unknown = sorted({name for name, value in kwargs.items() if value is not None} - COST_NEUTRAL)
+    if budgets and unknown:
+        has = _counted(model, unknown)
+        _check_model(has, picked, budgets, unknown)
+        if picked.result is not None:
+            model.sgnas = {**model.sgnas, **has}  # type: ignore[assignment, dict-item]
     return model
 
 
-def _check_model(model: nn.Module, conditions: Conditions, budgets: Mapping[str, float]) -> None:
-    """Refuse a model that keywords have made dearer than its budgets, by counting it."""
-    if "latency" in budgets:
-        raise BudgetError("These keywords may take time that no profile knows; drop them, or ask for flops or params.")
-    seen = conditions.resolution, conditions.in_chans
-    counted = {
-        "flops": count_macs(model, *seen),
+def _counted(model: nn.Module, keywords: Sequence[str]) -> dict[str, int]:
+    """What a model has, counted at the input that its own config states."""
+    cfg: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    high, wide = cfg["input_size"][1:]
+    if high != wide:
+        raise BudgetError(f"A budget is for square inputs, not {high} x {wide}; see {' and '.join(keywords)}.")
+    in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    bitops = count_bitops(model, high, in_chans)
+    return {
+        "macs": count_macs(model, high, in_chans),
         "params": count_params(model),
-        "bitops": count_bitops(model, *seen),
+        **({"bitops": bitops} if bitops else {}),
+        "resolution": high,
+        "num_classes": int(getattr(model, "num_classes", 0)),
+        "in_chans": in_chans,
     }
+
+
+def _check_model(has: Mapping[str, int], picked: Pick, budgets: Mapping[str, float], keywords: Sequence[str]) -> None:
+    """Refuse a model that keywords have made dearer than its budgets.
+
+    Raises:
+        BudgetError: Naming the keywords.
+    """
+    named = ", ".join(keywords)
+    conditions = asdict(picked.conditions)
+    larger = [name for name in ("resolution", "num_classes", "in_chans") if has[name] > conditions[name]]
+    if "latency" in budgets and (larger or not TIME_NEUTRAL.issuperset(keywords)):
+        raise BudgetError(f"{named} may take time that no profile knows; drop it, or ask for flops or params.")
     for name, limit in budgets.items():
-        if counted[name] > limit:
+        cost = 0 if name == "latency" else has.get(BUDGET_COSTS[name], 0)
+        if cost > limit:
             raise BudgetError(
-                f"With these keywords the model has {counted[name]:,} {name}, more than {limit:,.0f}; "
-                f"drop the keyword that adds to it, or ask for fewer {name}."
+                f"With {named} the model has {cost:,} {name} at {has['resolution']} px, more than {limit:,.0f}; "
+                f"drop what adds to it, or ask for fewer {name}."
             )

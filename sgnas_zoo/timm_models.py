@@ -81,7 +81,9 @@ def _family(name: str) -> Callable[..., nn.Module]:
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         from sgnas_zoo.models import builder
+        from sgnas_zoo.weights import refuse_token
 
+        refuse_token(kwargs)
         _check_pretrained(entry.name, pretrained, kwargs)
         return builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
 

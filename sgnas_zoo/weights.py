@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from sgnas_zoo.search.budgets import broadcast
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.selection import choose_space
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import SupernetEntry, supernet_entries
+from sgnas_zoo.zoo import SupernetEntry, published, supernet_entries
+
+_token: ContextVar[str | None] = ContextVar("token", default=None)
 
 Pretrained = bool | str | Path
 """True for the default tag of a space, a tag, a folder, or a Hub repo id with an optional ``@revision``."""
@@ -27,10 +31,40 @@ def is_place(pretrained: Pretrained) -> bool:
     return isinstance(pretrained, Path) or "/" in pretrained or Path(pretrained).exists()
 
 
+@contextmanager
+def logged_in(token: str | None) -> Iterator[None]:
+    """Use a token for all that the ``with`` block reads: it passes timm by, which keeps every keyword with a model."""
+    before = _token.set(token)
+    try:
+        yield
+    finally:
+        _token.reset(before)
+
+
 def take_access(keywords: MutableMapping[str, Any]) -> Access:
-    """How to reach the Hub, out of a call's keywords; ``cache_dir`` stays there, as timm knows it too."""
-    named = {name: keywords.pop(name) for name in ("revision", "token", "local_files_only") if name in keywords}
-    return Access(cache_dir=keywords.get("cache_dir"), **{k: v for k, v in named.items() if v is not None})
+    """How to reach the Hub, out of a call's keywords; ``cache_dir`` stays there, as timm knows it too.
+
+    Raises:
+        PretrainedError: If a token is among them, as with timm's own entry points.
+    """
+    refuse_token(keywords)
+    named = {name: keywords.pop(name) for name in ("revision", "local_files_only") if name in keywords}
+    return Access(
+        token=_token.get(), cache_dir=keywords.get("cache_dir"), **{k: v for k, v in named.items() if v is not None}
+    )
+
+
+def refuse_token(keywords: Mapping[str, Any]) -> None:
+    """Refuse a token that came through timm.
+
+    Raises:
+        PretrainedError: If there is one.
+    """
+    if keywords.get("token") is not None:
+        raise PretrainedError(
+            "timm keeps every keyword with a model, a token too: log in with `hf auth login` or HF_TOKEN, or call "
+            "sgnas_zoo.create_model(token=...)."
+        )
 
 
 def tagged_spaces(pretrained: Pretrained, family: str | None = None) -> list[str]:
@@ -84,8 +118,15 @@ def find_supernet(
     entry = _entry(chosen, pretrained)
     if entry.supernet is None:
         raise PretrainedError(_unpublished(entry))
-    trained = published_supernet(entry.supernet, access)
-    return trained, published_generator(entry.generator, access._replace(revision=None)) if entry.generator else None
+    trained = published_supernet(entry.supernet, _needed(entry.supernet, access))
+    if entry.generator is None:
+        return trained, None
+    return trained, published_generator(entry.generator, _needed(entry.generator, access._replace(revision=None)))
+
+
+def _needed(place: str, access: Access) -> Access:
+    """How to reach a published artifact: what is in the package is read, and cached, once for all."""
+    return access if isinstance(published(place), str) else Access()
 
 
 def _entry(space: str, pretrained: Pretrained) -> SupernetEntry:

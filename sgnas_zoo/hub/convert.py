@@ -24,6 +24,7 @@ from sgnas_zoo.hub.files import check_free, new_folder, read_config, write_json
 from sgnas_zoo.hub.generators import MAX_WIDTH, save_generator
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.record import remember
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
 
@@ -156,7 +157,7 @@ def _build(state: State, space: str | None) -> nn.Module:
     in_chans = int(state["first.conv.weight"].shape[1])
     model = build_model(arch.space.family, arch, form, num_classes=classes, in_chans=in_chans)
     _load(model, _timm_state(state, kernels, arch.space))
-    model._model_args = {"arch": str(arch), "space": arch.space.name} | ({"form": form} if form != "final" else {})  # type: ignore[assignment]
+    remember(model, arch, form)
     return model
 
 

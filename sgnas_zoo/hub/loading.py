@@ -16,6 +16,7 @@ from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.models.record import KEPT
 from sgnas_zoo.spaces import families
 from sgnas_zoo.zoo import zoo_entries
 
@@ -120,11 +121,16 @@ def _read(artifact: Artifact) -> _Stated:
         raise invalid_config(artifact.id, error) from error
 
 
+def is_ours(architecture: object) -> bool:
+    """Whether a timm name is of a network of this library."""
+    return architecture in families() or architecture in zoo_entries()
+
+
 def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
     """What the entry point is called with; ValueError for what it must not be."""
-    ours = architecture in families() or architecture in zoo_entries()
+    ours = is_ours(architecture)
     for key, value in stated.items():
-        if ours and key not in ARGUMENTS:
+        if ours and key not in KEPT:
             raise ValueError(f"model_args may not hold {key[:40]!r}")
         if key in LOADING or not (ARGUMENTS[key](value) if ours else _plain(value)):
             raise ValueError(f"model_args.{key[:40]} is out of bounds")
@@ -239,7 +245,7 @@ ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     "num_classes": lambda value: _count(value, MAX_CLASSES, least=0),
     "output_stride": lambda value: _count(value, 32),
 }
-"""Arguments that a saved network of ours may be built with."""
+"""What the arguments may be that are kept with a network of ours (``KEPT``)."""
 
 LOADING = frozenset(
     ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_model_args",

@@ -14,12 +14,8 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.files import new_folder, write_json
-
-NOT_SAVED = (
-    "num_classes", "flops", "params", "latency", "bitops", "profile", "measure", "generator", "resolution",
-)  # fmt: skip
-"""Arguments that a rebuilt model does not take: classes are stated at the root (twice is an error in transformers), a
-budget was only the way to the architecture."""
+from sgnas_zoo.hub.loading import is_ours
+from sgnas_zoo.models.record import only_kept
 
 
 def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = None, force: bool = False) -> Path:
@@ -38,14 +34,13 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
     Raises:
         ArtifactError: If the model cannot be saved, something is in the way, or writing fails.
     """
-    arguments: dict[str, Any] = dict(getattr(model, "_model_args", {}))
     if not hasattr(model, "pretrained_cfg") or not hasattr(model, "num_features"):
         raise ArtifactError("Only classification models that timm made can be saved; create one with create_model.")
     record: dict[str, Any] = {"weights": "unknown", **getattr(model, "sgnas", {})}
     if weights is not None:
         record["weights"] = weights
-    model._model_args = {k: v for k, v in arguments.items() if k not in NOT_SAVED}  # type: ignore[assignment]
-    try:
+    ours = is_ours(model.pretrained_cfg.get("architecture"))  # type: ignore[operator, union-attr]
+    with only_kept(model, ours):  # noqa: SIM117
         with new_folder(folder, force) as staging:
             state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}  # channels_last is not
             save_file(state, staging / WEIGHTS)
@@ -57,6 +52,4 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
                 config["label_names"] = labels
             write_json(staging / CONFIG, config)
             write_card(staging, name=Path(folder).absolute().name)
-    finally:
-        model._model_args = arguments  # type: ignore[assignment]
     return Path(folder)

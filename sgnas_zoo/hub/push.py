@@ -20,7 +20,7 @@ from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
-from sgnas_zoo.hub.remote import HUB_FAILURES, explain, one_line, repo_id
+from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, explain, one_line, repo_id, told_safely
 from sgnas_zoo.hub.shim import SHIM, has_shim
 from sgnas_zoo.hub.supernets import POOL
 
@@ -159,8 +159,9 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
                 raise
             except (RuntimeError, ValueError) as error:  # an upload that failed, or a card that the Hub refuses
                 if isinstance(error.__cause__, HUB_FAILURES):
-                    raise ArtifactError(explain(error.__cause__, repo, revision)) from error
-                reason = next(iter(str(error).splitlines()), "")[:200].rstrip(".")
-                raise ArtifactError(f"The Hub does not take this for {repo}: {reason}; mend it, then push.") from error
+                    raise ArtifactError(explain(error.__cause__, repo, revision)) from told_safely(error)
+                reason = TOKEN.sub("***", next(iter(str(error).splitlines()), ""))[:200].rstrip(".")
+                refused = f"The Hub does not take this for {repo}: {reason}; mend it, then push."
+                raise ArtifactError(refused) from told_safely(error)
     finally:
         quiet.setLevel(level)

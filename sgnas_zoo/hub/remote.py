@@ -32,6 +32,8 @@ from sgnas_zoo.hub.files import sha256
 
 HUB_FAILURES = (HTTPError, OSError, HFValidationError, EntryNotFoundError, RevisionResolutionError)
 """All that huggingface_hub raises when the network, the Hub, the cache or a name fails it."""
+TOKEN = re.compile(r"\b(hf|api_org)_\w{8,}")
+"""What a Hub token looks like."""
 PATIENCE = (0.5, 1, 2)
 """Seconds between attempts."""
 ANSWERS = {
@@ -58,6 +60,11 @@ class Access(NamedTuple):
     token: str | None = None
     cache_dir: str | Path | None = None
     local_files_only: bool = False
+
+    def __repr__(self) -> str:
+        """All but the token: what is shown may be kept."""
+        token = self.token and "***"
+        return f"Access({self.revision!r}, {token}, {self.cache_dir!r}, {self.local_files_only})"
 
 
 class Repo:
@@ -151,7 +158,17 @@ def one_line(repo: str, revision: str | None = None, file: str | None = None) ->
     try:
         yield
     except HUB_FAILURES as error:
-        raise ArtifactError(explain(error, repo, revision, file)) from error
+        raise ArtifactError(explain(error, repo, revision, file)) from told_safely(error)
+
+
+def told_safely(error: BaseException) -> BaseException | None:
+    """An error to name as a cause, unless it or one of its own causes repeats a token: a Hub may echo what it got."""
+    link: BaseException | None = error
+    while link is not None:
+        if TOKEN.search(f"{link} {link!r}"):
+            return None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def explain(error: BaseException, repo: str, revision: str | None = None, file: str | None = None) -> str:

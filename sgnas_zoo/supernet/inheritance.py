@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArchError
 from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.record import remember
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.supernet.supernet import Supernet
 
@@ -29,7 +30,7 @@ def inherit_model(supernet: Supernet, arch: Arch, **kwargs: Any) -> nn.Module:
     state = inherited_state(supernet, arch)
     kwargs = {"num_classes": supernet.num_classes, "in_chans": supernet.in_chans, **kwargs}
     model = build_model(arch.space.family, arch, "search", **kwargs)
-    model._model_args = {"arch": str(arch), "space": arch.space.name, "form": "search"}  # type: ignore[assignment]
+    remember(model, arch, "search")
     model.load_state_dict(state)
     return model.train(supernet.training)
 

@@ -13,6 +13,7 @@ from torch import nn
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.factory import create_model
 from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
+from sgnas_zoo.models.record import arguments
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.transforms import Transform
 from sgnas_zoo.weights import Pretrained
@@ -122,7 +123,7 @@ def counted(network: nn.Module) -> dict[str, int]:
 
 def arch_of(network: nn.Module) -> dict[str, Any]:
     """Space, architecture string and form of a network of ours, as far as it states them; empty for others."""
-    stated: dict[str, Any] = dict(getattr(network, "_model_args", {}))
+    stated = arguments(network)
     name = network.pretrained_cfg.get("architecture")  # type: ignore[operator, union-attr]
     if name in zoo_entries():
         entry = zoo_entries()[name]

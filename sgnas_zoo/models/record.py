@@ -1,0 +1,71 @@
+"""What is kept with a model: the arguments that build it again, by an allow-list that the reader checks against too.
+
+This is the only module that touches ``_model_args``, where timm keeps every keyword that a model was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.spaces import Arch, FormName
+
+KEPT = (
+    "arch", "space", "form", "global_pool", "act_layer", "norm_layer", "drop_rate", "drop_path_rate", "bn_eps",
+    "bn_momentum", "in_chans", "num_classes", "output_stride",
+)  # fmt: skip
+"""Arguments that a network of ours is built from again; nothing else is written, or read."""
+
+LED_TO_IT = (
+    "flops", "params", "latency", "bitops", "profile", "measure", "generator", "resolution", "revision",
+    "local_files_only",
+)  # fmt: skip
+"""Arguments that led to the architecture: timm keeps them with a model, and they build nothing."""
+
+
+def arguments(model: nn.Module) -> dict[str, Any]:
+    """What timm keeps with a model."""
+    return dict(getattr(model, "_model_args", {}))
+
+
+def remember(model: nn.Module, arch: Arch, form: FormName) -> None:
+    """Note what a network of ours is: its architecture, space and form."""
+    named = {"arch": str(arch), "space": arch.space.name}
+    model._model_args = named if form == "final" else {**named, "form": form}  # type: ignore[assignment]
+
+
+def forget_request(model: nn.Module) -> None:
+    """Drop what led to a network of ours from what timm keeps with it."""
+    own = {name: value for name, value in arguments(model).items() if name not in LED_TO_IT}
+    model._model_args = own  # type: ignore[assignment]
+
+
+@contextmanager
+def only_kept(model: nn.Module, ours: bool) -> Iterator[None]:
+    """For the length of a ``with`` block, only what may be written is kept with a model.
+
+    Classes are not: a config states them at its root, and twice is an error in transformers.
+
+    Args:
+        model: The model.
+        ours: Whether it is a network of ours; with others all is kept that timm keeps.
+
+    Raises:
+        ArtifactError: If a network of ours was made with more than a saved one can state.
+    """
+    everything = arguments(model)
+    own = {name: value for name, value in everything.items() if name not in LED_TO_IT and name != "num_classes"}
+    foreign = sorted(set(own) - set(KEPT))
+    if foreign and ours:
+        raise ArtifactError(
+            f"This model was made with {', '.join(foreign)}, which a saved model cannot state; make it without."
+        )
+    model._model_args = own  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        model._model_args = everything  # type: ignore[assignment]
