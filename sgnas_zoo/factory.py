@@ -321,9 +321,12 @@ def _counted(model: nn.Module, keywords: Sequence[str]) -> dict[str, int]:
     if high != wide:
         raise BudgetError(f"A budget is for square inputs, not {high} x {wide}; see {' and '.join(keywords)}.")
     in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
-    bitops = count_bitops(model, high, in_chans)
+    try:
+        bitops, macs = count_bitops(model, high, in_chans), count_macs(model, high, in_chans)
+    except (RuntimeError, TypeError, ValueError) as error:  # whatever layers of theirs raise
+        raise BudgetError(f"With {', '.join(keywords)} the network takes no {high} px images; drop it.") from error
     return {
-        "macs": count_macs(model, high, in_chans),
+        "macs": macs,
         "params": count_params(model),
         **({"bitops": bitops} if bitops else {}),
         "resolution": high,
