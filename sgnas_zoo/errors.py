@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import PurePath
 
 
 class ZooError(Exception):
@@ -54,9 +55,45 @@ class DataWarning(UserWarning):
     """Something of a dataset is left out; the command line prints it as one line."""
 
 
+def shown(value: object, most: int = 80) -> str:
+    """How a value that somebody gave reads in a message: printable, on one line, and not long."""
+    try:
+        line = " ".join(repr(value).split())
+    except Exception:  # a repr may raise whatever it likes
+        line = f"a {type(value).__name__}"
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+MANY = 40
+"""More names than this are not listed in a message."""
+
+
+def check_name(argument: str, value: object, *also: type) -> None:
+    """Refuse what is no name, folder or repo id, before a file system or a table of names is asked about it.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: Text, None, or an instance of one of the types in ``also``.
+        also: Further types that it may have.
+
+    Raises:
+        UnknownNameError: If it is neither, is too long for a file system, or holds a NUL.
+    """
+    if value is None or (isinstance(value, also) and not isinstance(value, PurePath)):
+        return
+    if not isinstance(value, (str, *also)):
+        raise UnknownNameError(f"{argument}={shown(value)} is no name; give it as text.")
+    text = str(value)
+    if "\0" in text or len(text) > 3000 or any(len(part.encode(errors="replace")) > 250 for part in text.split("/")):
+        raise UnknownNameError(f"{argument}={shown(text)} is no name, folder or repo; check it.")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for a name that is not registered, with near matches or all names."""
     names = sorted(set(known))
-    near = get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = get_close_matches(name[:100], names, n=3, cutoff=0.5) if isinstance(name, str) else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(names) or 'none yet'}."
-    return UnknownNameError(f"Unknown {kind} {str(name)!r}: {hint}")
+    if not near and len(names) > MANY:
+        hint = "see `sgnas-zoo list`."
+    return UnknownNameError(f"Unknown {kind} {shown(name)}: {hint}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import nn
 
 from sgnas_zoo.answers import Generated, answer
 from sgnas_zoo.costs import native_conditions
-from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, unknown_name
+from sgnas_zoo.costs.profile import Profile
+from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.builder import build_model, count_bitops, count_macs, count_params
@@ -79,6 +81,9 @@ def generate(
         ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
+    check_name("space", space)
+    check_name("generator", generator, Path, ArchGenerator)
+    check_name("profile", profile, Path, Profile)
     budgets = broadcast(stated(flops=flops, params=params, latency=latency, bitops=bitops))
     found = find_profile(profile)
     named = space if found is None else space or found.space
@@ -128,6 +133,10 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
+    check_name("model_name", model_name)
+    check_name("pretrained", pretrained, Path, bool)
+    if not isinstance(kwargs.get("token"), str | bool | None):
+        raise UnknownNameError("A token is text; log in with `hf auth login` instead.")
     with logged_in(kwargs.pop("token", None)):
         asked = given(flops=flops, params=params, latency=latency, bitops=bitops)
         return _create(model_name, pretrained, space, generator, resolution, kwargs, asked)
@@ -143,7 +152,10 @@ def _create(
     asked: Mapping[str, Any],
 ) -> nn.Module:
     """``create_model``, logged in."""
-    budgets = single(stated(**asked))
+    sizes = {"resolution": resolution}
+    _check_request(space, generator, sizes)
+    _check_request(space, generator, kwargs)
+    resolution, budgets = sizes["resolution"], single(stated(**asked))
     if "latency" in asked and (found := find_profile(kwargs.get("profile"), take_access(dict(kwargs)))):
         kwargs["profile"], space = found, space or found.space
     if model_name is None:
@@ -185,6 +197,7 @@ def build_family(
         kwargs: ``resolution``, the input side in pixels; ``profile`` and ``measure`` as in ``generate``; all others
             are for timm.
     """
+    _check_request(space, generator, kwargs)
     budgets = single(stated(**budgets))
     access = take_access(kwargs)
     generator = None if generator is None else load(generator, "", access)
@@ -221,6 +234,7 @@ def build_inherited(
     Raises:
         PretrainedError: If there is nothing to inherit from.
     """
+    _check_request(space, generator, kwargs)
     budgets = single(stated(**budgets))
     access = take_access(kwargs)
     if arch is None and not budgets:
@@ -291,6 +305,22 @@ def _check_name(name: str, pretrained: Pretrained) -> None:
         raise unknown_name(f"tag of {base}", tag, [known.partition(".")[2] for known in tags])
 
 
+def _check_request(space: object, generator: object, kwargs: dict[str, Any]) -> None:
+    """Refuse what is no name, and take whole numbers of numpy for what they are.
+
+    Raises:
+        UnknownNameError: Naming the argument.
+    """
+    check_name("space", space)
+    check_name("generator", generator, Path, ArchGenerator)
+    check_name("profile", kwargs.get("profile"), Path, Profile)
+    for name in ("arch", "revision"):
+        check_name(name, None if isinstance(kwargs.get(name), str) else kwargs.get(name))
+    for name in ("num_classes", "in_chans", "resolution"):
+        if isinstance(kwargs.get(name), Integral) and not isinstance(kwargs[name], bool):
+            kwargs[name] = int(kwargs[name])
+
+
 def _changes(form: FormName, resolution: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Conditions that a request states."""
     classes, in_chans = kwargs.get("num_classes"), kwargs.get("in_chans")
@@ -323,7 +353,7 @@ def _counted(model: nn.Module, keywords: Sequence[str]) -> dict[str, int]:
     in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     try:
         bitops, macs = count_bitops(model, high, in_chans), count_macs(model, high, in_chans)
-    except (RuntimeError, TypeError, ValueError) as error:  # whatever layers of theirs raise
+    except Exception as error:  # there is nothing that layers may not raise at what they were not made for
         raise BudgetError(f"With {', '.join(keywords)} the network takes no {high} px images; drop it.") from error
     return {
         "macs": macs,

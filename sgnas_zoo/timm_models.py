@@ -62,7 +62,9 @@ def _family(name: str) -> Callable[..., nn.Module]:
         **kwargs: Any,
     ) -> nn.Module:
         from sgnas_zoo import factory
+        from sgnas_zoo.errors import check_name
 
+        check_name("pretrained", pretrained, Path, bool)
         budgets = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
         published = any(SPACES[entry.space].family == name for entry in supernet_entries())
         if pretrained and (pretrained is not True or (published and not _names_weights(name, kwargs))):

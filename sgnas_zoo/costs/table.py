@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
-from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
+from sgnas_zoo.errors import ArchError, SpaceError, shown, unknown_name
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace
 from sgnas_zoo.spaces.variants import Variant
 
@@ -34,12 +35,15 @@ class Conditions:
     in_chans: int = 3
 
     def __post_init__(self) -> None:
-        if self.form not in ("search", "final"):
+        if not isinstance(self.form, str) or self.form not in ("search", "final"):
             raise unknown_name("form", self.form, ("search", "final"))
         for name, least in (("resolution", 1), ("num_classes", 0), ("in_chans", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
-                raise SpaceError(f"{name} is {value!r}; give a whole number of at least {least} and at most {MOST:,}.")
+            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= MOST:
+                raise SpaceError(
+                    f"{name} is {shown(value)}; give a whole number of at least {least} and at most {MOST:,}."
+                )
+            object.__setattr__(self, name, int(value))  # numpy's, too
 
 
 def native_conditions(space: SearchSpace, **changes: int | str) -> Conditions:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from sgnas_zoo.errors import BudgetError
+from sgnas_zoo.errors import BudgetError, shown
 
 BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms", "bitops": "bitops"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
@@ -35,11 +36,14 @@ def milliseconds(text: object) -> float:
     Raises:
         BudgetError: If it is none.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?) ?(us|ms|s)", str(text).strip())
+    match = (
+        re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?) ?(us|ms|s)", text.strip()) if isinstance(text, str) else None
+    )
     if match and 0 < float(match[1]) < MOST:
         return float(match[1]) * UNITS[match[2]]
-    hint = f"{text}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", str(text).strip()) else "20ms"
-    raise BudgetError(f"{text!r} is no latency; give a time with its unit, such as {hint}.")
+    written = shown(text).strip("'")
+    hint = f"{written}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", written) else "20ms"
+    raise BudgetError(f"latency={shown(text)} is no latency; give a time with its unit, such as {hint}.")
 
 
 def stated(**budgets: Amount | None) -> dict[str, Any]:
@@ -61,16 +65,7 @@ def broadcast(budgets: Mapping[str, Any]) -> dict[str, list[float]]:
     Raises:
         BudgetError: If there is none, a value is no such number, or lists differ in length.
     """
-    lists = {}
-    for name, value in budgets.items():
-        if not isinstance(value, str) and np.ndim(value) < 2:
-            values = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
-        else:
-            values = [value]
-        for number in values:
-            if isinstance(number, bool) or not isinstance(number, Real) or not 0 < number <= MOST:  # type: ignore[operator]
-                raise BudgetError(f"{name}={number!r} is no budget; give a positive number such as {name}=350e6.")
-        lists[name] = [float(number) for number in values]
+    lists = {name: [_number(name, value) for value in _several(name, values)] for name, values in budgets.items()}
     if not lists or not all(lists.values()):
         raise BudgetError("No budget was given; say for example flops=350e6 or params=5e6.")
     number = max(len(values) for values in lists.values())
@@ -78,6 +73,43 @@ def broadcast(budgets: Mapping[str, Any]) -> dict[str, list[float]]:
         counts = " and ".join(f"{len(values)} {name}" for name, values in lists.items())
         raise BudgetError(f"Lists of {counts} do not pair up; give lists of one length, or one value for all.")
     return {name: values * (number // len(values)) for name, values in lists.items()}
+
+
+def _several(name: str, value: Any) -> list[Any]:
+    """The budgets of one cost as a list: a list, tuple or range of them, an array or tensor with one axis, or one.
+
+    Raises:
+        BudgetError: If it has more axes.
+    """
+    if isinstance(value, np.generic) or (hasattr(value, "tolist") and hasattr(value, "ndim")):
+        if (
+            value.ndim > 1
+            or str(getattr(value, "device", "")) == "meta"
+            or np.dtype(type(value) if isinstance(value, np.generic) else object).kind in "mM"
+        ):
+            raise _no_budget(name, value)
+        value = value.tolist()
+    return list(value) if isinstance(value, list | tuple | range) else [value]
+
+
+def _number(name: str, value: Any) -> float:
+    """A budget in plain counts, or in milliseconds.
+
+    Raises:
+        BudgetError: If it is none.
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0 and not isinstance(value, np.timedelta64):
+        value = value.item()  # a number of numpy or torch
+    try:
+        if isinstance(value, Real | Decimal) and not isinstance(value, bool | np.timedelta64) and 0 < value <= MOST:  # type: ignore[operator]
+            return float(value)
+    except ArithmeticError:  # a Decimal that is not a number
+        pass
+    raise _no_budget(name, value)
+
+
+def _no_budget(name: str, value: object) -> BudgetError:
+    return BudgetError(f"{name}={shown(value)} is no budget; give a positive number such as {name}=350e6.")
 
 
 def single(budgets: Mapping[str, Any]) -> dict[str, float]:

@@ -37,6 +37,8 @@ class BitsNetworks:
             raise SpaceError("output_stride needs a space with a stride-2 stem; leave it out.")
         depths, widths = (tuple(getattr(row, name) for row in space.rows) for name in ("repeats", "out_chs"))
         model = ResNet(BasicBlock, depths, channels=widths, **kwargs)
+        if not isinstance(model.conv1, nn.Conv2d):
+            raise SpaceError(f"The stem of {space.name} is one convolution; leave stem_type out.")
         if space.stem_stride == 1:
             for feature in model.feature_info:
                 feature["reduction"] //= 2
