@@ -1,6 +1,7 @@
 """Timing for real, on a small space: what comes out, not how fast it is."""
 
 import json
+import platform
 import random
 import subprocess
 import sys
@@ -216,15 +217,50 @@ def test_a_profile_is_made_once_for_each_setup_and_found_again(own_cache, monkey
     cached_profile(MICRO, HERE, two)
     cached_profile(MICRO, replace(HERE, form="search"), one)
     assert len(made) == 3
-    assert len([*own_cache.iterdir()]) == 3
+    assert len([*own_cache.glob("*.json")]) == 3
     assert {p.setup.threads for _, p in cached_profiles()} == {1, 2}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from sgnas_zoo.measure.cache import _alone
+with _alone(Path(sys.argv[1])):
+    print("measuring", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["finishes", "is killed"])
+def test_while_one_process_measures_another_waits(end, own_cache, monkeypatch, profile):
+    made, said, setup = counted(monkeypatch, profile), [], this_setup(threads=1)
+    kept = cached_profile(MICRO, HERE, setup)
+    (path,) = own_cache.glob("*.json")
+    content = path.read_bytes()
+    path.unlink()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **pipes) as other:
+        assert other.stdout.readline() == "measuring\n"
+
+        def told(line, file):
+            said.append(line)
+            if end == "finishes":
+                path.write_bytes(content)
+                other.stdin.close()
+            else:
+                other.kill()
+
+        monkeypatch.setattr(cache.tqdm, "write", told)
+        assert cached_profile(MICRO, HERE, setup) == kept
+    assert said == [f"Waiting for process {other.pid} on {platform.node()}, which measures the same profile."]
+    assert len(made) == (1 if end == "finishes" else 2)
 
 
 def test_a_damaged_profile_in_the_cache_is_made_anew(own_cache, monkeypatch, profile):
     made = counted(monkeypatch, profile)
     setup = this_setup(threads=1)
     cached_profile(MICRO, HERE, setup)
-    (file,) = own_cache.iterdir()
+    (file,) = own_cache.glob("*.json")
     file.write_text(file.read_text()[:100])
     assert [*cached_profiles()] == []
     with pytest.warns(UserWarning, match="made anew"):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import Profile, Setup
@@ -59,15 +64,44 @@ def cached_profile(
         ArtifactError: If the cache cannot be written. Several processes may use it at once.
     """
     path = cache_folder() / _name(space, conditions, setup)
-    if path.is_file():
-        try:
-            return read_profile(path.read_bytes(), str(path))
-        except ArtifactError as error:
-            warnings.warn(f"{error} It is made anew.", stacklevel=2)
+    if (found := _cached(path)) is not None:
+        return found
     check_writable(path.parent)
-    profile = profile_space(space, conditions, setup, progress=progress)
-    keep(profile, path)
+    with _alone(path):
+        if (found := _cached(path)) is not None:  # another process made it meanwhile
+            return found
+        profile = profile_space(space, conditions, setup, progress=progress)
+        keep(profile, path)
     return profile
+
+
+def _cached(path: Path) -> Profile | None:
+    """The profile in a file of the cache; None, with a warning, where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return read_profile(path.read_bytes(), str(path))
+    except ArtifactError as error:
+        warnings.warn(f"{error} It is made anew.", stacklevel=3)
+        return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Measure for a file of the cache while no other process does: two at once measure each other.
+
+    The system lifts the lock when its process ends, however it ends.
+    """
+    lock, holder = (path.with_name(f".{path.name}.{end}") for end in ("lock", "holder"))
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(lock, timeout=0))
+        except Timeout:
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            tqdm.write(f"Waiting for {who}, which measures the same profile.", file=sys.stderr)
+            held.enter_context(FileLock(lock))
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
 
 
 def cached_profiles() -> Iterator[tuple[Path, Profile]]:

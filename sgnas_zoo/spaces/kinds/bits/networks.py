@@ -49,6 +49,8 @@ class BitsNetworks:
         )  # fmt: skip
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         for place, picks in zip(searched_convolutions(model), arch.picks, strict=True):
+            if not isinstance(place.conv, nn.Conv2d):
+                raise SpaceError(f"A convolution of {space.name} is missing with these keywords; leave avg_down out.")
             place.put(QuantisedConv2d(place.conv, space.variant(picks)))
         return model
 
