@@ -6,7 +6,6 @@ To add a command: write it in a module ``cli_<group>.py`` and add it to ``main``
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +18,7 @@ from sgnas_zoo.cli_hub import card, convert, publish, push, shim
 from sgnas_zoo.cli_measure import benchmark, export, profile
 from sgnas_zoo.cli_options import Count, ZooGroup, push_options, told
 from sgnas_zoo.cli_search import search
+from sgnas_zoo.cli_signals import end_on_signals
 from sgnas_zoo.cli_zoo import info, list_
 
 DEFAULT_TAG = "default"
@@ -145,5 +145,11 @@ def _line(record: dict[str, Any]) -> str:
     return f"{asked}: {counted}, {record['space']} {record['arch']}"
 
 
+def run() -> None:
+    """The program: ``main`` that ends on signals in one line."""
+    end_on_signals()
+    main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
