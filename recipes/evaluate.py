@@ -11,6 +11,11 @@ Output: one JSON object on stdout, messages on stderr.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from sgnas_zoo.cli_signals import end_on_signals
+
+    end_on_signals()
+
 import json
 from pathlib import Path
 from typing import Any

@@ -12,6 +12,11 @@ Settings: the section `finetune` of recipes/configs/SPACE.yaml where --space is 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from sgnas_zoo.cli_signals import end_on_signals
+
+    end_on_signals()
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -11,6 +11,11 @@ Hardware: any CPU, seconds.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from sgnas_zoo.cli_signals import end_on_signals
+
+    end_on_signals()
+
 import json
 import shutil
 from dataclasses import asdict, dataclass

@@ -20,12 +20,14 @@ def end_on_signals() -> None:
 
     Training puts handlers of its own in the place of these.
     """
+    own = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: clean up in peace
+        if os.getpid() == own:  # a worker process that inherits this has nothing to say
+            os.write(2, f"{ENDS[signal.Signals(number)]}\n".encode())
+        sys.exit(128 + number)
+
     if threading.current_thread() is threading.main_thread():
         for number in ENDS:
-            signal.signal(number, _end)
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: clean up in peace
-    os.write(2, f"{ENDS[signal.Signals(number)]}\n".encode())
-    sys.exit(128 + number)
+            signal.signal(number, end)

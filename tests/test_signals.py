@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ class AtImport:
 sys.meta_path.insert(0, AtImport())
 cli.run()
 """
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.py"))
 MOMENTS = ["torch", "torch.nn", "timm", "timm.models", "huggingface_hub", "safetensors", "sgnas_zoo.hub.models"]
 
 
@@ -36,6 +38,30 @@ def test_a_signal_during_the_imports_is_one_line(number, says, code, module, tmp
     assert done.stderr == f"{says}\n"
     assert done.returncode == code
     assert done.stdout == ""
+    assert [*tmp_path.iterdir()] == []
+
+
+RECIPE = """
+import os, runpy, sys
+number, sys.argv = int(sys.argv[1]), sys.argv[2:]
+
+class AtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), number)
+
+sys.meta_path.insert(0, AtImport())
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=[path.stem for path in RECIPES])
+def test_a_signal_during_the_imports_of_a_recipe_is_one_line(recipe, tmp_path):
+    command = [sys.executable, "-c", RECIPE, str(int(signal.SIGTERM)), str(recipe), "--output", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.stderr, done.stdout, done.returncode) == ("Terminated.\n", "", 143)
     assert [*tmp_path.iterdir()] == []
 
 
