@@ -16,17 +16,19 @@ warnings.simplefilter("ignore")
 def once(i):
     if i % 10 == 0:
         sgnas_zoo.create_model(flops=2e6 + 20e3 * (i % 300), space="sgnas_micro", num_classes=10 + i % 7)
-    sgnas_zoo.generate(flops=2e6 + 1e3 * i, num_classes=10 + i % 300, resolution=32 + 2 * (i % 50), space="sgnas_micro")
+    side = 32 + i // 10 % 100 * (i % 10 == 0)  # more conditions than any cache holds
+    budget = (4e6 + 500 * (i % 1000)) * (side / 32) ** 2
+    sgnas_zoo.generate(flops=budget, resolution=side, space="sgnas_micro")
 
 def resident():
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
-for i in range(500):
+for i in range(1000):
     once(i)
 before = resident()
-for i in range(500, 3000):
+for i in range(1000, 4000):
     once(i)
 print(resident() - before)
 """
