@@ -402,6 +402,8 @@ def test_imports_point_one_way():
         part = path.relative_to(ROOT).with_suffix("").parts[0]
         if part in EXEMPT:
             continue
+        if part == "spaces" and path.name == "networks.py":  # the half of a kind of block that needs torch
+            part = "supernet"
         seen += 1
         package = ".".join(("sgnas_zoo", *path.relative_to(ROOT).parent.parts))
         found += offences(part, ast.parse(path.read_text(encoding="utf-8")), package)

@@ -83,4 +83,6 @@ def make_supernet(
         SpaceError: If there is none for the space.
     """
     classes = space.num_classes if num_classes is None else num_classes
-    return space.kind.networks().supernet(space, classes, in_chans, zero_init_last=zero_init_last)
+    made = space.kind.networks().supernet(space, classes, in_chans, zero_init_last=zero_init_last)
+    assert isinstance(made, Supernet)
+    return made

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from sgnas_zoo.spaces.arch import Arch
     from sgnas_zoo.spaces.space import SearchSpace
-    from sgnas_zoo.supernet import Supernet
 
 V = TypeVar("V")
 
@@ -121,8 +120,8 @@ class Networks(Protocol):
         """The searched layers of a network that ``build`` made, in running order; those that vanished are left out."""
         ...
 
-    def supernet(self, space: SearchSpace, num_classes: int, in_chans: int, *, zero_init_last: bool) -> Supernet:
-        """The supernet of a space, with fresh weights.
+    def supernet(self, space: SearchSpace, num_classes: int, in_chans: int, *, zero_init_last: bool) -> nn.Module:
+        """The supernet of a space, a ``sgnas_zoo.supernet.Supernet`` with fresh weights.
 
         Args:
             space: The space.
