@@ -25,15 +25,18 @@ import click
 import torch
 from accelerate.utils import set_seed
 
+from sgnas_zoo.cli_options import UserPath
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
+from sgnas_zoo.files import user_path, write_json
+from sgnas_zoo.folders import check_free, new_folder
 from sgnas_zoo.hub.cards import EVALUATION, write_card
-from sgnas_zoo.hub.files import new_folder, write_json
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.options import RecipeCommand
 from sgnas_zoo.training.runs import make_accelerator
 
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
@@ -42,9 +45,9 @@ PRIOR_MACS = 360e6
 ORIGIN = "Trained by recipes/distill_generator.py; recipes/render_cards.py measures the embedded one."
 
 
-@click.command()
+@click.command("distill_generator", cls=RecipeCommand)
 @click.option("--answers", type=click.Path(exists=True, path_type=Path), default=ANSWERS, help="Answers to imitate.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the finished artifact.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of the finished artifact.")
 @click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="Optimizer steps.")
 @click.option("--lr", type=float, default=2e-3, show_default=True, help="Peak learning rate of Adam, cosine to zero.")
 @click.option("--constraint-batch", type=int, default=24, show_default=True, help="Random targets per step.")
@@ -55,6 +58,7 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     """Distil the published generator's answers into a new generator."""
     settings = {"answers": answers.name, "steps": steps, "lr": lr, "constraint_batch": constraint_batch,
                 "constraint_weight": constraint_weight, "seed": seed}  # fmt: skip
+    check_free(output, False)
     accelerator = make_accelerator()
     set_seed(seed)
     record = json.loads(answers.read_text())
@@ -99,10 +103,10 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
             )  # fmt: skip
 
     if accelerator.is_main_process:
-        with new_folder(output, force=True) as folder:
+        with new_folder(output) as folder:
             save_generator(accelerator.unwrap_model(generator), folder)
             write_json(folder / EVALUATION, {"origin": ORIGIN, "training": {"recipe": "distill_generator", **settings}})
-            write_card(folder, name=output.absolute().name)
+            write_card(folder, name=user_path(output).name)
         accelerator.print(f"Saved to {output}")
 
 

@@ -25,13 +25,14 @@ import timm
 import torch
 
 import sgnas_zoo
-from sgnas_zoo.cli_options import Count, column_options
+from sgnas_zoo.cli_options import Count, UserPath, column_options
+from sgnas_zoo.files import check_file, sha256, write_whole
 from sgnas_zoo.hub.artifacts import WEIGHTS
-from sgnas_zoo.hub.files import sha256
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
-from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader, write_whole
+from sgnas_zoo.training.outputs import reads_as
+from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader
 from sgnas_zoo.training.sources import Source, load_images
 
 LOCAL = "local-dir:"
@@ -59,13 +60,15 @@ LOCAL = "local-dir:"
 @click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the model's.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=EVAL_BATCH, show_default=True, help="Of one process.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file to write as well.")
+@click.option("--output", type=UserPath(), help="JSON file to write as well.")
 @click.pass_context
 def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
          space: str | None, pretrained: str | None, generator: str | None, dataset: str, split: str, part: Any,
          holdout: float, seed: int, limit: int | None, streaming: bool, on_corrupt: Any, resolution: int | None,
          batch_size: int, workers: int, output: Path | None, **columns: Any) -> None:  # fmt: skip
     """Measure a model on a dataset."""
+    if output:  # an earlier result may be replaced
+        check_file(output, force=True, ours=lambda file: reads_as(file, "model", "top1", "settings"))
     network = make_network(
         model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
         generator=generator,

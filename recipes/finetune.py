@@ -27,13 +27,13 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli_options import Count, column_options
+from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved, training_record
+from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import (
-    check_output,
     known_optimizer,
     make_accelerator,
     measuring_loader,
@@ -57,7 +57,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of model and checkpoints.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of model and checkpoints.")
 @click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the model's.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one process.")
@@ -108,7 +108,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
          on_corrupt: Any, streaming: bool, steps_per_epoch: int | None, limit: int | None, seed: int, workers: int,
          resume: str, checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Fine-tune a model with weights on another dataset."""
-    check_output(output, resume)
+    check_output(output, resume, "finetune")
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
 

@@ -30,10 +30,10 @@ import torch
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
-from sgnas_zoo.cli_options import column_options
+from sgnas_zoo.cli_options import UserPath, column_options
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.files import read_config, write_whole
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.decode import Bound, decode
@@ -44,7 +44,8 @@ from sgnas_zoo.training.curves import Panel, plot_panels
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import RecipeCommand, resolved
-from sgnas_zoo.training.runs import METRICS, make_accelerator, measuring_loader, write_whole
+from sgnas_zoo.training.outputs import claim, reads_as
+from sgnas_zoo.training.runs import METRICS, make_accelerator, measuring_loader
 from sgnas_zoo.training.sources import Source, load_images
 
 
@@ -53,7 +54,7 @@ from sgnas_zoo.training.sources import Source, load_images
 @click.option("--generator", required=True, help="Folder or Hub repo.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of figures and plots.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of figures and plots.")
 @click.option("--trained", type=click.Path(path_type=Path), multiple=True, help="Folder that retrain.py filled.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--budgets", type=click.IntRange(min=2), default=12, show_default=True, help="Budgets over the range.")
@@ -67,6 +68,8 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
          **columns: Any) -> None:  # fmt: skip
     """Measure a supernet and its generator."""
     started = time.monotonic()
+    names = ("evaluation.json", "budgets.png", "front.png")
+    claim(output, names, lambda folder: names if reads_as(folder / names[0], "budgets", "over_budget") else ())
     weights, makes = load_supernet(supernet), load_generator(generator)
     space = weights.supernet.space
     if makes.space != space:

@@ -28,8 +28,8 @@ import torch
 from sgnas_zoo.cli_compare import PAGE, PLOT, RESULT
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.factory import generate
+from sgnas_zoo.files import read_config, write_file, write_json, write_whole
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PLOTS, card_files
-from sgnas_zoo.hub.files import read_config, write_json
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.training.comparison_report import report
@@ -120,10 +120,9 @@ def render() -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    write_json(FOLDER / EVALUATION, evaluation())
+    write_whole(FOLDER / EVALUATION, evaluation())
     for path, content in render().items():
-        (HUB_CARDS / path).parent.mkdir(parents=True, exist_ok=True)
         for place in (HUB_CARDS / path, ARTIFACTS / path):
-            if place.parent.is_dir():  # comparisons are no artifacts
-                place.write_bytes(content)
+            if place.parent.is_dir() or place.is_relative_to(HUB_CARDS):  # comparisons are no artifacts
+                write_file(place, content)
         print(f"Wrote {path}")

@@ -26,7 +26,7 @@ from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli_options import Count, column_options
+from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import (
@@ -39,8 +39,8 @@ from sgnas_zoo.training.networks import (
     set_input,
 )
 from sgnas_zoo.training.options import RecipeCommand, resolved, training_record
+from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import (
-    check_output,
     known_optimizer,
     make_accelerator,
     measuring_loader,
@@ -64,7 +64,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one of the space.")
 @click.option("--dataset", default="ILSVRC/imagenet-1k", show_default=True, help="Hub id or folder.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), default="runs/retrain", show_default=True,
+@click.option("--output", type=UserPath(), default="runs/retrain", show_default=True,
               help="Folder of model and checkpoints.")  # fmt: skip
 @click.option("--resolution", type=click.IntRange(min=8),
               help="Input side in pixels; by default the space's or model's.")  # fmt: skip
@@ -130,7 +130,7 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     """Train the network of a budget from scratch."""
     if flops is params is arch is model is None and space == "sgnas_imagenet":
         flops = PAPER_FLOPS
-    check_output(output, resume)
+    check_output(output, resume, "retrain")
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
 

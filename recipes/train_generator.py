@@ -32,13 +32,14 @@ from scipy.stats import kendalltau
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.cli_options import Count, column_options
+from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.errors import BudgetError, DataError, ZooError
+from sgnas_zoo.files import read_config, write_json
+from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.artifacts import CONFIG, Artifact
 from sgnas_zoo.hub.cards import EVALUATION, write_card
-from sgnas_zoo.hub.files import among_others, read_config, write_json
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.budgets import BUDGET_COSTS
@@ -51,8 +52,9 @@ from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import check_classes
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings, training_record
+from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.parallel import average_gradients, check_finite
-from sgnas_zoo.training.runs import check_output, make_accelerator, training_loader
+from sgnas_zoo.training.runs import make_accelerator, training_loader
 from sgnas_zoo.training.sources import Source, load_images
 from sgnas_zoo.training.transforms import train_transform
 
@@ -80,7 +82,7 @@ class SupernetCommand(RecipeCommand):
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder: what the supernet was trained on.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of generator and checkpoints.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of generator and checkpoints.")
 @click.option("--low", type=Count(), help="Lowest target in MACs; by default 5 % above the space's least.")
 @click.option("--high", type=Count(), help="Highest target in MACs; by default 5 % below the space's most.")
 @click.option("--targets", type=click.IntRange(min=2), default=36, show_default=True, help="Targets to go through.")
@@ -110,7 +112,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
          steps_per_epoch: int | None, limit: int | None, seed: int, workers: int, resume: str,
          checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
     """Train an architecture generator on a supernet."""
-    check_output(output, resume)
+    check_output(output, resume, "train_generator")
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     trained = load_supernet(supernet)
     space = trained.supernet.space

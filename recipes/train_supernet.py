@@ -35,11 +35,11 @@ from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sgnas_zoo.cli_options import Count, column_options
+from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import DataError, SpaceError
+from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.cards import write_card
-from sgnas_zoo.hub.files import among_others
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.search.decode import check_range
 from sgnas_zoo.spaces import SPACES
@@ -55,8 +55,9 @@ from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
+from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.parallel import average_buffers, average_gradients, check_finite
-from sgnas_zoo.training.runs import check_output, make_accelerator, plain_loader, training_loader
+from sgnas_zoo.training.runs import make_accelerator, plain_loader, training_loader
 from sgnas_zoo.training.sources import Source, load_images
 from sgnas_zoo.training.surrogate import surrogate_losses
 from sgnas_zoo.training.transforms import eval_transform, train_transform
@@ -74,7 +75,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of checkpoints and artifact.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of checkpoints and artifact.")
 @click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the space's.")
 @click.option("--epochs", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--warmup-epochs", type=click.FloatRange(min=0), default=0, show_default=True)
@@ -133,7 +134,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
         raise click.UsageError("--early-stop and --flops are the greedy sampler's; leave them out.")
     # What cannot be sampled is refused before the data is read.
     make_sampler(Sampling(search_space, seed, paths, loss=lambda archs: [0.0] * len(archs)))(0)
-    check_output(output, resume)
+    check_output(output, resume, "train_supernet")
     settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
     accelerator = make_accelerator(output, report_to)
 

@@ -16,7 +16,7 @@ from sgnas_zoo import __version__
 from sgnas_zoo.cli_compare import compare
 from sgnas_zoo.cli_hub import card, convert, publish, push, shim
 from sgnas_zoo.cli_measure import benchmark, export, profile
-from sgnas_zoo.cli_options import Count, ZooGroup, push_options, told
+from sgnas_zoo.cli_options import Count, UserPath, ZooGroup, push_options, told
 from sgnas_zoo.cli_search import search
 from sgnas_zoo.cli_signals import end_on_signals
 from sgnas_zoo.cli_zoo import info, list_
@@ -46,7 +46,7 @@ for _command in (list_, info, profile, benchmark, export, search, compare, push,
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write the model as a folder that timm loads.")
+@click.option("--output", type=UserPath(), help="Write the model as a folder that timm loads.")
 @click.option(
     "--pretrained",
     is_flag=False,
@@ -78,7 +78,7 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple
     if any(hub.values()) and not push_to_hub:
         raise click.UsageError("--private, --revision, --create-pr and --tag go with --push-to-hub USER/NAME.")
     from sgnas_zoo import factory
-    from sgnas_zoo.hub.files import check_free
+    from sgnas_zoo.folders import check_free
     from sgnas_zoo.hub.remote import repo_id
 
     if push_to_hub:

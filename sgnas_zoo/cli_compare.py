@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.cli_options import Count, column_options, told
-from sgnas_zoo.cli_search import FREE_TO_CHANGE, open_search
+from sgnas_zoo.cli_options import Count, UserPath, column_options, told
+from sgnas_zoo.cli_search import FREE_TO_CHANGE, SETTINGS, open_search
 
 if TYPE_CHECKING:
     from sgnas_zoo.hub.supernets import TrainedSupernet
@@ -29,7 +29,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
               help="Folder or Hub repo, of all strategies or of one; repeat. By default the embedded one.")  # fmt: skip
 @click.option("--dataset", required=True, help="Hub id or folder of what they were trained on.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--generator", help="Folder or Hub repo, for the generator strategy; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
@@ -43,13 +43,13 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
             output: Path, generator: str | None, profile: str | None, population: int, generations: int, images: int,
             seed: int, workers: int, resume: bool, **columns: Any) -> None:  # fmt: skip
     """Compare search strategies at the same budgets: accuracy, evaluations and time, per budget and in all."""
-    from sgnas_zoo.hub.files import read_config
+    from sgnas_zoo.files import read_config, write_file, write_whole
     from sgnas_zoo.search.strategies import STRATEGIES
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.training import comparing, comparison_report
     from sgnas_zoo.training.candidates import held_out_images
     from sgnas_zoo.training.options import PLACES, resolved
-    from sgnas_zoo.training.runs import make_accelerator, write_whole
+    from sgnas_zoo.training.runs import make_accelerator
     from sgnas_zoo.training.searching import Search, cost_tables
     from sgnas_zoo.training.sources import Source
 
@@ -59,7 +59,7 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     own, limits = SPACES[space], _amounts(cost, budgets)
     options = resolved(click.get_current_context())
     settings = {name: value for name, value in options.items() if name not in FREE_TO_CHANGE}
-    open_search(output, settings, resume)
+    open_search(output, settings, resume, (RESULT, PLOT, PAGE))
     with told():
         supernets = _supernets(supernet, names, space)
         makes, hours = _generator(generator, space) if "generator" in names else (None, 0.0)
@@ -98,13 +98,13 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
             write_whole(output / RESULT, record)
 
     if accelerator.is_main_process:
-        write_whole(output / "settings.json", settings)
+        write_whole(output / SETTINGS, settings)
     rows = comparing.compare(contenders, cost, limits, save, done, quiet=not accelerator.is_main_process)
     save(rows)
     if accelerator.is_main_process:
         comparison_report.plot_comparison(output / PLOT, rows, record["totals"], cost)
         page = comparison_report.report(record)
-        (output / PAGE).write_text(page, encoding="utf-8")
+        write_file(output / PAGE, page)
         click.echo(page)
     accelerator.end_training()
 
@@ -145,8 +145,8 @@ def _supernets(places: Sequence[str], strategies: Sequence[str], space: str) -> 
 
 def _generator(place: str | None, space: str) -> tuple[ArchGenerator, float]:
     """A generator, and the hours that its training took as far as its folder says."""
+    from sgnas_zoo.files import read_config
     from sgnas_zoo.hub.cards import EVALUATION
-    from sgnas_zoo.hub.files import read_config
     from sgnas_zoo.selection import load
     from sgnas_zoo.zoo import embedded_generator
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.cli_options import push_options
+from sgnas_zoo.cli_options import UserPath, push_options
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=UserPath())
 @click.argument("repo", metavar="USER/NAME")
 @push_options
 def push(path: Path, repo: str, **hub: Any) -> None:
@@ -20,7 +20,7 @@ def push(path: Path, repo: str, **hub: Any) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=UserPath())
 @click.option("--repo", metavar="USER/NAME", help="Hub id that the card names.")
 def card(path: Path, repo: str | None) -> None:
     """Render the card of the artifact in the folder PATH anew."""
@@ -34,7 +34,7 @@ def card(path: Path, repo: str | None) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the artifact.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of the artifact.")
 @click.option("--space", help="Search space the checkpoint was made in; found from its layers where possible.")
 @click.option("--prior", type=click.Path(path_type=Path), help="Prior pool of a generator; by default beside FILE.")
 @click.option("--force", is_flag=True, help="Replace the output folder.")
@@ -46,7 +46,7 @@ def convert(file: Path, output: Path, space: str | None, prior: Path | None, for
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=UserPath())
 def shim(path: Path) -> None:
     """Let transformers load the model in PATH with trust_remote_code=True, without importing sgnas_zoo."""
     from sgnas_zoo.hub.shim import SHIM, add_shim

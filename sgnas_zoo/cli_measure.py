@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgnas_zoo.cli_options import UserPath
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -34,7 +36,7 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), help="File to write; by default the user's cache.")
+@click.option("--output", type=UserPath(), help="File to write; by default the user's cache.")
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
 @click.option("--form", default="final", show_default=True, help="final, or search: as weights are inherited.")
 @click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the space's.")
@@ -50,6 +52,7 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
     """Measure the latency profile of a device: what every block of a space takes, and how well that predicts."""
     from sgnas_zoo.costs import native_conditions
     from sgnas_zoo.costs.profile import Setup
+    from sgnas_zoo.files import check_file, check_writable
     from sgnas_zoo.measure import cache
     from sgnas_zoo.measure.profiler import profile_space
     from sgnas_zoo.measure.progress import bars
@@ -63,9 +66,8 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
     conditions = native_conditions(SPACES[space], **{k: v for k, v in changes.items() if v is not None})
     SPACES[space].check_resolution(conditions.resolution)
     if output is not None:
-        if output.exists() and not force:
-            raise click.UsageError(f"{output} is there already; choose another file or add --force.")
-        cache.check_writable(output.absolute().parent)
+        check_file(output, force=force, ours=cache.is_profile)
+        check_writable(output.absolute().parent)
     if from_csv is not None:
         if output is None:
             raise click.UsageError("--from-csv needs --output FILE, and --device and --runtime as the table's names.")
@@ -79,7 +81,7 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
             else:
                 made = profile_space(SPACES[space], conditions, setup, progress=progress)
     if output is not None:
-        cache.keep(made, output.absolute())
+        cache.keep(made, output, force=force)
         click.echo(f"Wrote {output}. Use it with --latency 20ms --profile {output}.", err=True)
     click.echo(_described(made))
 
@@ -120,7 +122,7 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
 @click.command()
 @click.argument("model")
 @click.option("--format", "format_", default="onnx", show_default=True, help="onnx, pt2 or executorch.")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write; by default the model's name.")
+@click.option("--output", type=UserPath(), help="File to write; by default the model's name.")
 @click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the model's own.")
 @click.option("--force", is_flag=True, help="Replace the output file.")
 def export(model: str, format_: str, output: Path | None, resolution: int | None, force: bool) -> None:
@@ -130,7 +132,7 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
     from sgnas_zoo.measure.side_by_side import input_size
 
     chosen = FORMATS[format_]
-    target = output or Path(Path(model.partition("@")[0]).name + chosen.suffix)
+    target = output or Path(_short_name(model) + chosen.suffix)
     network = load(model)
     side = None if resolution is None else (input_size(network)[0], resolution, resolution)
     done = run(network, target, format_, input_size=side, force=force)
@@ -139,6 +141,14 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
         f"Wrote {target} ({details}); it differs from torch by {done.error:.1e} of the largest output.", err=True
     )
     click.echo(str(target))
+
+
+def _short_name(model: str) -> str:
+    """What to call a model's file: the last part of its name, without a revision; a folder's own name for ``.``."""
+    from sgnas_zoo.files import user_path
+
+    place = model.removeprefix("local-dir:")
+    return user_path(place).name if Path(place).is_dir() else Path(model.partition("@")[0].rpartition(":")[2]).name
 
 
 def load(name: str) -> nn.Module:

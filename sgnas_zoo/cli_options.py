@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -86,6 +87,21 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         if number < 10_000 and match and not match[2]:
             self.fail(f"{value} is no network's budget; did you mean {value}M?", param, ctx)
         return number
+
+
+class UserPath(click.ParamType):  # type: ignore[type-arg]
+    """A path of a user: ``~`` is the home folder, also in ``--output=~/x``, which a shell leaves as it is."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read ``value``, or fail where it can be no path."""
+        if not str(value):
+            self.fail("an empty name is no place; name a file or folder.", param, ctx)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            self.fail(f"{value} names no user's home folder; write the path in full.", param, ctx)
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:

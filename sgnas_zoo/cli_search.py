@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.cli_options import Count, column_options, told
+from sgnas_zoo.cli_options import Count, UserPath, column_options, told
 
 if TYPE_CHECKING:
     from sgnas_zoo.training.searching import Search
 
-RESULT, FRONT, SCORES = "result.json", "front.json", "evaluations.jsonl"
+SETTINGS, RESULT, FRONT, PLOT, SCORES = "settings.json", "result.json", "front.json", "front.png", "evaluations.jsonl"
 FREE_TO_CHANGE = ("output", "resume", "workers")
 """Options that do not change what is found."""
 
@@ -24,7 +24,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
 @column_options
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
+@click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--flops", type=Count(), help="Most FLOPs (MACs), such as 330M.")
 @click.option("--params", type=Count(), help="Most parameters, such as 6M; bounds combine.")
 @click.option("--latency", help="Most time for a batch, such as 20ms.")
@@ -42,11 +42,12 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
            image_column: str | None, label_column: str | None, objectives: str, images: int, workers: int,
            resume: bool, **options: Any) -> None:  # fmt: skip
     """Search a supernet for the most accurate architecture within bounds, or for a front."""
+    from sgnas_zoo.files import write_whole
     from sgnas_zoo.hub.supernets import load_supernet
     from sgnas_zoo.search.strategies import STRATEGIES
     from sgnas_zoo.training.candidates import EvaluationLog, held_out_images, inherited_accuracy
     from sgnas_zoo.training.options import resolved
-    from sgnas_zoo.training.runs import make_accelerator, write_whole
+    from sgnas_zoo.training.runs import make_accelerator
     from sgnas_zoo.training.searching import check_objectives
     from sgnas_zoo.training.sources import Source
 
@@ -60,7 +61,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     settings = {
         name: value for name, value in resolved(click.get_current_context()).items() if name not in FREE_TO_CHANGE
     }
-    open_search(output, settings, resume)
+    open_search(output, settings, resume, (RESULT, FRONT, PLOT, SCORES))
     with told():
         asked = _search(trained, strategy, aims, **options)
     accelerator = make_accelerator()
@@ -69,7 +70,7 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
     score = inherited_accuracy(trained, held, accelerator, workers=workers)
     main = accelerator.is_main_process
     if main:
-        write_whole(output / "settings.json", settings)
+        write_whole(output / SETTINGS, settings)
     total = 1 if strategy == "generator" else asked.population * (1 + asked.generations)
     result = asked.run(EvaluationLog(output / SCORES, own, score, writes=main, total=total))
     accelerator.end_training()
@@ -80,23 +81,35 @@ def search(strategy: str, space: str | None, supernet: str, dataset: str, output
         click.echo(_line(result))
 
 
-def open_search(output: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Check that the folder is free, or that its search is the one to go on with.
+def open_search(output: Path, settings: Mapping[str, Any], resume: bool, names: Sequence[str]) -> None:
+    """Take the folder of a search for as long as the command runs; it is free, or its search is the one to go on with.
+
+    A search that was killed before it wrote anything has left nothing to go on with: it just begins.
+
+    Args:
+        output: The folder; it need not be there.
+        settings: Those of the search, which tell whether what is there is a search of its kind.
+        resume: Whether to go on with it.
+        names: What it writes beside its settings.
 
     Raises:
-        click.UsageError: If it is neither.
-        ArtifactError: If the folder is a file.
+        click.UsageError: If another search is there, or one that is not to go on.
+        ArtifactError: If another process is at work there, or something else is in the way.
     """
-    from sgnas_zoo.hub.files import check_free, read_config
+    from sgnas_zoo.files import read_config
+    from sgnas_zoo.training.outputs import claim, is_page, reads_as
 
-    check_free(output, force=True)
-    if not (output / "settings.json").exists():
-        if resume:
-            raise click.UsageError(f"{output} holds no search; leave --resume out.")
+    def own(folder: Path) -> list[str]:
+        return [] if not reads_as(folder / SETTINGS, *settings) else [
+            SETTINGS, *(name for name in names if not name.endswith(".md") or is_page(folder / name))
+        ]  # fmt: skip
+
+    claim(output, (SETTINGS, *names), own)
+    if not (output / SETTINGS).exists():
         return
     if not resume:
         raise click.UsageError(f"{output} already holds a search; choose another --output, or add --resume.")
-    before = read_config(output / "settings.json")
+    before = read_config(output / SETTINGS)
     different = [f"{k}: {before.get(k)} there, {v} here" for k, v in settings.items() if before.get(k) != v]
     if different:
         raise click.UsageError(f"The search in {output} has other settings ({'; '.join(different)}); repeat them.")
@@ -122,15 +135,15 @@ def _search(trained: Any, strategy: str, objectives: list[str], *, generator: st
 
 def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None:
     """Write the front as JSON and as a plot over its first cost."""
-    from sgnas_zoo.hub.files import write_json
+    from sgnas_zoo.files import write_whole
     from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
     from sgnas_zoo.training.curves import Panel, plot_panels
 
-    write_json(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
+    write_whole(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
     cost = next(name for name in asked.objectives if name != "accuracy")
     scale, unit = SCALES[cost]
     series = {result["strategy"]: [(row[BUDGET_COSTS[cost]] / scale, row["top1"]) for row in result["front"]]}
-    plot_panels(output / "front.png", [Panel(unit, "held-out top-1 with inherited weights, %", series)])
+    plot_panels(output / PLOT, [Panel(unit, "held-out top-1 with inherited weights, %", series)])
 
 
 def _line(result: Mapping[str, Any]) -> str:

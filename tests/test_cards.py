@@ -18,10 +18,10 @@ from PIL import Image
 
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import read_config, write_json
 from sgnas_zoo.hub import card_text
 from sgnas_zoo.hub.card_parts import recipe_sha256
 from sgnas_zoo.hub.cards import EVALUATION, card_files, write_card
-from sgnas_zoo.hub.files import read_config, write_json
 from sgnas_zoo.hub.pictures import draw
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.spaces import SPACES

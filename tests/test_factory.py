@@ -14,7 +14,7 @@ import sgnas_zoo
 from sgnas_zoo import create_model, generate, list_models
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, BudgetError, PretrainedError, UnknownNameError, ZooError
-from sgnas_zoo.hub.files import sha256
+from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.search.generator import ArchGenerator
@@ -414,7 +414,7 @@ def test_imports_point_one_way():
 @pytest.mark.parametrize(
     "source",
     [
-        "from sgnas_zoo.hub import files",
+        "from sgnas_zoo.hub import artifacts",
         "import sgnas_zoo.factory",
         "from sgnas_zoo import cli",
         "from ..zoo import x",

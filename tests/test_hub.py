@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import sgnas_zoo
-from sgnas_zoo import generate, load_generator, save_model
+from sgnas_zoo import files, generate, load_generator, save_model
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
-from sgnas_zoo.hub import files, generators
-from sgnas_zoo.hub.files import sha256
+from sgnas_zoo.files import sha256
+from sgnas_zoo.hub import generators
 from sgnas_zoo.hub.generators import default_generator, save_generator
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.relaxation import log_probs

@@ -21,7 +21,7 @@ from sgnas_zoo.export.executorch_format import EXECUTORCH
 from sgnas_zoo.export.formats import Format, output_names, portable, readable, trace
 from sgnas_zoo.export.onnx_format import ONNX, write_onnx
 from sgnas_zoo.export.pt2_format import PT2
-from sgnas_zoo.export.staging import staged
+from sgnas_zoo.files import new_file
 from sgnas_zoo.models.deploy import deploy
 from sgnas_zoo.registry import Registry
 
@@ -81,7 +81,8 @@ def export(
     chosen.check_installed()
     _check_suffix(target, chosen)
     size = resolve_input_size(model, input_size)
-    with staged(target, chosen.suffix, force) as staging:
+    own = ("", chosen.suffix)
+    with new_file(target, force=force, ours=lambda file: file.suffix in own, suffix=chosen.suffix) as staging:
         original = float32_on_cpu(model)
         images = [example(size, batch) for batch in ((1, 3) if chosen.dynamic else (1,))]
         expected = [run(original, batch) for batch in images]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.files import read_config
+from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.remote import Access, Repo
 
 WEIGHTS, CONFIG, PROFILE = "model.safetensors", "config.json", "profile.json"

@@ -6,7 +6,6 @@ lay out; what they show comes clean from ``card_text.py``.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any, NamedTuple
 from huggingface_hub import ModelCard, ModelCardData
 
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import read_config, user_path
+from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.artifacts import described_by, kind_name
 from sgnas_zoo.hub.card_facts import generator_facts, model_facts, profile_facts, supernet_facts
 from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes
 from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
 from sgnas_zoo.hub.card_text import Fields, dataset_id, hub_id, license_id, title
-from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.pictures import draw
 
 CARD, PICTURE, EVALUATION = "README.md", "architecture.png", "evaluation.json"
@@ -67,8 +67,8 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
     """
     if repo is not None and hub_id(repo) != repo:
         raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME, without a revision.")
-    own = name or (repo or "").partition("/")[2] or folder.absolute().name
-    where = title(folder.absolute().name)
+    own = name or (repo or "").partition("/")[2] or user_path(folder).name
+    where = title(user_path(folder).name)
     described = described_by(folder)
     config = Fields(read_config(described), f"{described.name} of {where}")
     evaluation = Fields(_evaluation(folder / EVALUATION), f"{EVALUATION} of {where}")
@@ -94,17 +94,11 @@ def write_card(folder: Path, repo: str | None = None, *, name: str | None = None
     results = folder / RESULTS
     if results.is_symlink() or (results.exists() and not results.is_dir()):
         raise ArtifactError(f"{results} is no folder; remove it.")
-    try:
+    stale = [PICTURE, *(str(file.relative_to(folder)) for file in folder.glob(f"{OURS}*.yaml"))]
+    with among_others(folder, stale=stale) as staging:
         for path, content in files.items():
-            _replace(folder / path, content)
-        ours = [folder / PICTURE, *folder.glob(f"{OURS}*.yaml")]
-        for file in ours:
-            if str(file.relative_to(folder)) not in files:
-                file.unlink(missing_ok=True)
-        if results.is_dir() and not any(results.iterdir()):
-            results.rmdir()
-    except OSError as error:
-        raise ArtifactError(f"Cannot write to {folder}: {error.strerror}; free space or choose another one.") from error
+            (staging / path).parent.mkdir(exist_ok=True)
+            (staging / path).write_bytes(content)
 
 
 def _evaluation(path: Path) -> object:
@@ -159,13 +153,3 @@ def _render(kind: _Kind, data: ModelCardData, facts: Facts) -> str:
     template = "\n".join((TEMPLATES / f"{name}.md").read_text(encoding="utf-8") for name in kind.templates)
     card = str(ModelCard.from_template(data, template_str=template, **facts))
     return re.sub("\n{3,}", "\n\n", card).rstrip() + "\n"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole; where a link is, the link goes, not what it leads to."""
-    path.parent.mkdir(exist_ok=True)
-    staging = path.with_name(f".{path.name}.partial")
-    staging.unlink(missing_ok=True)
-    with staging.open("xb") as file:
-        file.write(content)
-    os.replace(staging, path)

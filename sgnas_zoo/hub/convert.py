@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.files import read_config, user_path, write_json
+from sgnas_zoo.folders import check_free, new_folder
 from sgnas_zoo.hub.cards import EVALUATION, write_card
-from sgnas_zoo.hub.files import check_free, new_folder, read_config, write_json
 from sgnas_zoo.hub.generators import MAX_WIDTH, save_generator
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
@@ -60,7 +61,7 @@ def convert(
     Raises:
         ArtifactError: If the file is damaged, would run code, or is neither; then nothing is written.
     """
-    check_free(Path(output), force)
+    check_free(output, force)
     state = _read(Path(file))
     if "hc_head.0.conv.weight" in state:
         chosen = SPACES[space or "sgnas_imagenet"]
@@ -70,7 +71,7 @@ def convert(
             save_generator(generator, folder)
             origin = "Converted from a released checkpoint; the weights are the released ones."
             write_json(folder / EVALUATION, {"origin": origin})
-            write_card(folder, name=Path(output).absolute().name)
+            write_card(folder, name=user_path(output).name)
         return Path(output)
     if "first.conv.weight" in state and "last_stage.0.weight" in state:
         return save_model(_model(state, space), output, weights="converted", force=force)

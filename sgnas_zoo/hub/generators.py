@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.files import sha256, write_json
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, items, text
-from sgnas_zoo.hub.files import sha256, write_json
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE, WEIGHTS, described_by, kind_name
-from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.loading import load_model
 from sgnas_zoo.hub.profiles import load_profile

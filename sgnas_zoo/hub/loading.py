@@ -13,8 +13,8 @@ from timm.models import parse_model_name
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
+from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
-from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.record import KEPT
 from sgnas_zoo.spaces import families

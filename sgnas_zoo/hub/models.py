@@ -11,9 +11,10 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import user_path, write_json
+from sgnas_zoo.folders import new_folder
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
 from sgnas_zoo.hub.cards import write_card
-from sgnas_zoo.hub.files import new_folder, write_json
 from sgnas_zoo.hub.loading import is_ours
 from sgnas_zoo.models.record import only_kept
 
@@ -51,5 +52,5 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
             if labels and len(labels) == config["num_classes"]:  # where timm and transformers look for them
                 config["label_names"] = labels
             write_json(staging / CONFIG, config)
-            write_card(staging, name=Path(folder).absolute().name)
+            write_card(staging, name=user_path(folder).name)
     return Path(folder)

@@ -8,8 +8,8 @@ from pathlib import Path
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.costs.profile_file import read_profile
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import MAX_CONFIG_BYTES
 from sgnas_zoo.hub.artifacts import PROFILE, Artifact
-from sgnas_zoo.hub.files import MAX_CONFIG_BYTES
 from sgnas_zoo.hub.remote import Access
 
 

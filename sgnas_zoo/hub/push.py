@@ -15,10 +15,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
 from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
-from sgnas_zoo.hub.files import read_config
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, explain, one_line, repo_id, told_safely
 from sgnas_zoo.hub.shim import SHIM, has_shim

@@ -28,7 +28,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.hub.files import sha256
+from sgnas_zoo.files import sha256
 
 HUB_FAILURES = (HTTPError, OSError, HFValidationError, EntryNotFoundError, RevisionResolutionError)
 """All that huggingface_hub raises when the network, the Hub, the cache or a name fails it."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import read_config, write_json
+from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.artifacts import CONFIG, described_by
-from sgnas_zoo.hub.files import read_config, write_json
 
 SHIM = "modeling_sgnas_zoo.py"
 CODE = '''"""Registers the networks of sgnas_zoo with timm, then loads as transformers loads timm's."""
@@ -41,11 +42,9 @@ def add_shim(folder: str | Path) -> None:
     config = read_config(Path(folder) / CONFIG)
     if "pretrained_cfg" not in config:
         raise ArtifactError(f"{folder} holds no model; transformers loads models only.")
-    try:
-        (Path(folder) / SHIM).write_text(CODE, encoding="utf-8")
-        write_json(Path(folder) / CONFIG, {**config, "auto_map": AUTO_MAP})
-    except OSError as error:
-        raise ArtifactError(f"Cannot write to {folder}: {error.strerror}; choose another folder.") from error
+    with among_others(folder, replacing=(CONFIG, SHIM)) as staging:
+        (staging / SHIM).write_text(CODE, encoding="utf-8")
+        write_json(staging / CONFIG, {**config, "auto_map": AUTO_MAP})
 
 
 def has_shim(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from timm.data import create_transform
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.files import read_config, sha256, write_json
 from sgnas_zoo.hub.artifacts import (
     CONFIG,
     WEIGHTS,
@@ -30,7 +31,6 @@ from sgnas_zoo.hub.artifacts import (
     read_weights,
     text,
 )
-from sgnas_zoo.hub.files import read_config, sha256, write_json
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace

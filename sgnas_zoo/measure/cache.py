@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import Profile, Setup
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
 from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.files import check_writable, new_file, write_file
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.profiler import profile_space
 from sgnas_zoo.measure.progress import Progress, silent
@@ -71,7 +71,7 @@ def cached_profile(
         if (found := _cached(path)) is not None:  # another process made it meanwhile
             return found
         profile = profile_space(space, conditions, setup, progress=progress)
-        keep(profile, path)
+        write_file(path, write_profile(profile))
     return profile
 
 
@@ -113,37 +113,24 @@ def cached_profiles() -> Iterator[tuple[Path, Profile]]:
             continue
 
 
-def keep(profile: Profile, path: Path) -> None:
+def keep(profile: Profile, path: Path, *, force: bool = False) -> None:
     """Write a profile whole or not at all.
 
+    Args:
+        profile: What to write.
+        path: The file.
+        force: Replace a profile that is there.
+
     Raises:
-        ArtifactError: If the disk refuses.
+        ArtifactError: If something else is there, or the disk refuses.
     """
-    check_writable(path.parent)
-    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with new_file(path, force=force, ours=is_profile) as staging:
         staging.write_text(write_profile(profile), encoding="utf-8")
-        os.replace(staging, path)
-    except OSError as error:
-        raise ArtifactError(f"Cannot write {path}: {error.strerror}; free space or choose another place.") from error
-    finally:
-        staging.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder, and see that it takes a file: before minutes of measuring, not after.
-
-    Raises:
-        ArtifactError: If it does not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ArtifactError(
-            f"Cannot write to {folder}: {error.strerror}; choose another folder, or set XDG_CACHE_HOME for the cache."
-        ) from error
+def is_profile(path: Path) -> bool:
+    """Whether a file was written as a profile, also one of a format that cannot be read any more."""
+    return b'"artifact": "profile"' in path.read_bytes()[:200]
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from sgnas_zoo.errors import ArtifactError, DataError
+from sgnas_zoo.files import append_line, write_file, writing
 from sgnas_zoo.hub.supernets import TrainedSupernet
 from sgnas_zoo.search.problem import Score
 from sgnas_zoo.spaces import Arch, SearchSpace
@@ -109,36 +109,39 @@ class EvaluationLog:
     def _write(self, arch: Arch) -> None:
         if not self._writes:
             return
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"arch": str(arch), "top1": self._known[arch]}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ArtifactError(
-                f"Cannot write {self._path}: {error.strerror}; free space, then add --resume."
-            ) from error
+        append_line(self._path, json.dumps({"arch": str(arch), "top1": self._known[arch]}))
 
 
 def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) -> dict[Arch, float]:
-    """The scores in a file, but for a last line that was cut off.
+    """The scores in a file, but for a last line that was cut off or damaged.
 
     Args:
         path: The file; it may not be there yet.
         space: Space of the architectures.
-        repair: Drop the last line from the file, too, if it was cut off.
+        repair: Drop such a line from the file, too.
 
     Raises:
         ArtifactError: If another line is no score of an architecture of the space.
     """
     if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if repair and whole != text:
-        path.write_text(whole, encoding="utf-8")
-    try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        return {space.parse(row["arch"]): float(row["top1"]) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} holds no scores of {space.name}; choose another --output.") from error
+    with writing(path, "choose another --output"):
+        content = path.read_bytes()
+    *lines, rest = content.split(b"\n")
+    scores, whole = {}, b""
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line.decode())
+            arch, top1 = space.parse(row["arch"]), float(row["top1"])
+            if not 0 <= top1 <= 100:
+                raise ValueError("no percentage")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if number == len(lines) and not rest:
+                break
+            raise ArtifactError(
+                f"Line {number} of {path} holds no score of {space.name}; remove the line, or choose another --output."
+            ) from error
+        scores[arch], whole = top1, whole + line + b"\n"
+    if repair and whole != content:
+        write_file(path, whole)
+    return scores

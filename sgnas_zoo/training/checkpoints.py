@@ -27,7 +27,7 @@ from accelerate.utils import load as load_plain
 from safetensors import SafetensorError
 
 from sgnas_zoo.errors import CheckpointError
-from sgnas_zoo.hub.files import sha256, write_json
+from sgnas_zoo.files import sha256, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]

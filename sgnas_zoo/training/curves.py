@@ -12,6 +12,8 @@ matplotlib.use("Agg")
 
 from matplotlib.figure import Figure  # the backend comes first
 
+from sgnas_zoo.files import new_file
+
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path, x: str = "epoch") -> None:
     """Draw every figure of a history over ``x``, losses above and all else below.
@@ -33,7 +35,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path, x: str = "ep
         axes.grid(alpha=0.3)
         axes.set_xlabel(x)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -66,4 +68,9 @@ def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
         if panel.log:
             axes.set_yscale("log")
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with new_file(path, force=True, suffix=".png") as staging:
+        figure.savefig(staging, dpi=120)

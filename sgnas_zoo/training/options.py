@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from sgnas_zoo.cli_options import one_line
-from sgnas_zoo.errors import CheckpointError
+from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
@@ -142,16 +141,11 @@ def save_settings(folder: Path, settings: Mapping[str, Any], recipe: str | None 
     """Write ``settings.yaml``; with the recipe's name as its section, so that ``--config`` reads it. Main process only.
 
     Raises:
-        CheckpointError: If it cannot be written.
+        ArtifactError: If it cannot be written.
     """
     content = {recipe: dict(settings)} if recipe else dict(settings)
-    target, staging = folder / "settings.yaml", folder / ".settings.yaml.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(staging, target)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {target}: {error.strerror}; choose another --output.") from error
+    target = folder / "settings.yaml"
+    write_file(target, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return target
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,9 +18,9 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from sgnas_zoo.errors import ArtifactError, DataError, unknown_name
-from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.files import among_others, check_free, write_json
+from sgnas_zoo.errors import DataError, unknown_name
+from sgnas_zoo.files import write_json
+from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.training.data import (
     OnCorrupt,
@@ -55,17 +53,6 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
         cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
         dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
     )  # fmt: skip
-
-
-def check_output(output: Path, resume: str) -> None:
-    """Refuse a folder that already holds a model, unless its run is resumed.
-
-    Raises:
-        ArtifactError: If it does, or if it is a file.
-    """
-    check_free(output, force=True)
-    if resume == "never" and (output / CONFIG).exists():
-        raise ArtifactError(f"{output} already holds a model; choose another --output, or add --resume auto.")
 
 
 def known_optimizer(ctx: click.Context, param: click.Parameter, name: str) -> str:
@@ -168,26 +155,8 @@ def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[s
     """
     network.sgnas = {**getattr(network, "sgnas", {}), "metrics": dict(metrics)}  # type: ignore[assignment]
     with among_others(output) as staging:
-        whole = save_model(network, staging / output.resolve().name, weights=weights)  # the name titles the card
-        write_json(whole / METRICS, dict(metrics))
-        for file in whole.iterdir():
-            file.rename(staging / file.name)
-        whole.rmdir()
-
-
-def write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that the file is whole or not there.
-
-    Raises:
-        ArtifactError: If it cannot be written.
-    """
-    staging = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(staging, json.loads(json.dumps(dict(content))))
-        os.replace(staging, path)
-    except OSError as error:
-        raise ArtifactError(f"Cannot write {path}: {error.strerror}; choose another --output.") from error
+        save_model(network, staging, weights=weights)
+        write_json(staging / METRICS, dict(metrics))
 
 
 def _kind(images: LabelledImages) -> Any:
