@@ -128,9 +128,9 @@ def check_free(path: str | Path, force: bool) -> None:
         if (target / WORK).exists():
             with alone(target):  # refused while somebody else writes; what a dead writer left is undone
                 pass
-        mine = {name.partition("/")[0] for name in ours(target)}
+        mine = ours(target)
         there = {name for name in os.listdir(target) if name != WORK}
-        if foreign := sorted(name for name in there if name not in mine or _holds_others(target / name)):
+        if foreign := sorted(name for name in there if name not in mine and not _is_results(target / name)):
             raise in_the_way(path, foreign)
         if there and not force:
             raise ArtifactError(f"{path} is not empty; choose another folder or add --force (force=True).")
@@ -155,7 +155,8 @@ def in_the_way(path: object, names: list[str]) -> ArtifactError:
     """The error for a folder that holds what this library did not write."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ArtifactError(
-        f"{path} holds {', '.join(names[:5])}{more}, which this did not write; choose another folder, or move it away."
+        f"{path} is not empty: {', '.join(names[:5])}{more} would be lost, which this did not write; "
+        "choose another folder, or move what is there away."
     )
 
 
@@ -182,8 +183,10 @@ def _list(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() and not folder.is_symlink() else []
 
 
-def _holds_others(path: Path) -> bool:
-    return not all(_is_result(name) for name in _list(path))
+def _is_results(folder: Path) -> bool:
+    """Whether a folder holds only results that this library wrote."""
+    real = folder.name == RESULTS and folder.is_dir() and not folder.is_symlink()
+    return real and all(_is_result(name) and _is_plain(folder / name) for name in _list(folder))
 
 
 def _files(folder: Path) -> list[str]:
@@ -242,13 +245,13 @@ def _move_in(work: Path, folder: Path, old: set[str]) -> None:
             _move(folder / name, work / OLD / name)
         for name in new:
             _move(work / NEW / folder.name / name, folder / name)
+        for name in {os.path.dirname(name) for name in first} - {""}:
+            with suppress(OSError):
+                (folder / name).rmdir()
         (work / NAMES).unlink()  # from here on the new ones count
     except BaseException:
         _undo(work, folder)
         raise
-    for name in {os.path.dirname(name) for name in first} - {""}:
-        with suppress(OSError):
-            (folder / name).rmdir()
 
 
 def _undo(work: Path, folder: Path) -> None:

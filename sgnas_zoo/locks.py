@@ -57,7 +57,8 @@ def locked(work: Path, folder: Path, wait: float = 0) -> Iterator[bool]:
         yield first
     finally:
         if first and not (work / NAMES).exists():  # else what it tells of has to be undone first
-            _clear(work)
+            with suppress(OSError):  # what is left is removed by whoever writes there next
+                _clear(work)
         lock.release()
 
 

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from torch import nn
 
-from sgnas_zoo.errors import CheckpointError, SpaceError
+from sgnas_zoo.errors import ArtifactError, CheckpointError, SpaceError
 from sgnas_zoo.training.checkpoints import MANIFEST, Checkpoints
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 
@@ -37,7 +37,7 @@ import torch
 import torch._dynamo  # what the first optimizer would import
 from accelerate import Accelerator
 from torch import nn
-from sgnas_zoo.errors import CheckpointError
+from sgnas_zoo.errors import ArtifactError, CheckpointError
 from sgnas_zoo.training.checkpoints import Checkpoints
 
 
@@ -603,7 +603,7 @@ def test_saved_settings_are_a_config(recipe, tmp_path):
     assert recipe(config=path.read_text()) == settings
     save_settings(tmp_path / "out", settings)
     assert yaml.safe_load(path.read_text()) == settings
-    with pytest.raises(CheckpointError, match=r"Cannot write .*; choose another --output"):
+    with pytest.raises(ArtifactError, match=r"Cannot write .*; free space or choose another place"):
         save_settings(path, settings)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import sgnas_zoo
-from sgnas_zoo import files, generate, load_generator, save_model
+from sgnas_zoo import generate, load_generator, save_model
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256
@@ -169,12 +169,17 @@ def test_nothing_is_overwritten_without_force(saved, tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ArtifactError, match=r"not empty.*force"):
-        save_model(model, tmp_path / "net")
+    for force in (False, True):
+        with pytest.raises(ArtifactError, match=r"not empty.*mine\.txt"):
+            save_model(model, tmp_path / "net", force=force)
     with pytest.raises(ArtifactError, match="is a file"):
         save_model(model, tmp_path / "file", force=True)
     assert names(tmp_path / "net") == ["mine.txt"]
     assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "net" / "mine.txt").unlink()
+    save_model(model, tmp_path / "net")
+    with pytest.raises(ArtifactError, match=r"not empty.*force"):
+        save_model(model, tmp_path / "net")
     save_model(model, tmp_path / "net", force=True)
     assert names(tmp_path / "net") == ["README.md", "architecture.png", "config.json", "model.safetensors"]
     assert names(tmp_path) == ["file", "net"]
@@ -198,8 +203,7 @@ def test_a_full_disk_leaves_nothing_behind(saved, tmp_path, monkeypatch, force):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if force:
-        (tmp_path / "net").mkdir()
-        (tmp_path / "net" / "old.txt").write_text("old")
+        save_model(saved[0], tmp_path / "net")
     before = [path.relative_to(tmp_path) for path in tmp_path.rglob("*")]
     monkeypatch.setattr("sgnas_zoo.hub.models.save_file", full)
     with pytest.raises(ArtifactError, match="No space left"):
@@ -407,11 +411,10 @@ def test_the_embedded_generator_answers_as_published():
 
 
 def test_folders_inside_an_artifact_stay_open(tmp_path):
-    for content in ("one", "two"):
-        with files.new_folder(tmp_path / "new", force=True) as staging, files.among_others(tmp_path / "run") as other:
-            for folder in (staging, other):
-                (folder / "inner").mkdir()
-                (folder / "inner" / content).write_text(content)
-        for folder in (tmp_path / "new" / "inner", tmp_path / "run" / "inner"):
-            assert folder.stat().st_mode & 0o777 == 0o755
-            assert names(folder) == [content]
+    with folders.new_folder(tmp_path / "new") as staging, folders.among_others(tmp_path / "run") as other:
+        for folder in (staging, other):
+            (folder / "inner").mkdir()
+            (folder / "inner" / "file").write_text("content")
+    for folder in (tmp_path / "new" / "inner", tmp_path / "run" / "inner"):
+        assert folder.stat().st_mode & 0o777 == 0o755
+        assert names(folder) == ["file"]
