@@ -158,7 +158,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         ArtifactError: If it does not.
     """
-    with writing(folder, "choose another folder, or set XDG_CACHE_HOME for the cache"):
+    with writing(f"to {folder}", "choose another folder, or set XDG_CACHE_HOME for the cache"):
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -128,7 +128,7 @@ def test_a_profile_is_written_and_used(clock):
     assert "--profile mine.json" in err
     assert load_profile("mine.json") == made
     assert sorted(file.name for file in Path().iterdir()) == ["mine.json"]
-    assert "there already" in refused("profile", "--space", "sgnas_micro", "--output", "mine.json")
+    assert "mine.json exists" in refused("profile", "--space", "sgnas_micro", "--output", "mine.json")
     good("profile", "--space", "sgnas_micro", "--threads", 1, "--batch-size", 2, "--output", "mine.json", "--force")
     assert read_profile(Path("mine.json").read_bytes(), "x").setup.batch_size == 2
 

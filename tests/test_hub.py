@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import sgnas_zoo
-from sgnas_zoo import generate, load_generator, save_model
+from sgnas_zoo import folders, generate, load_generator, save_model
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256

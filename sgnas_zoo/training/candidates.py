@@ -113,7 +113,7 @@ class EvaluationLog:
 
 
 def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) -> dict[Arch, float]:
-    """The scores in a file, but for a last line that was cut off or damaged.
+    """The scores in a file, but for a last line that was cut off.
 
     Args:
         path: The file; it may not be there yet.
@@ -127,21 +127,16 @@ def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) ->
         return {}
     with writing(path, "choose another --output"):
         content = path.read_bytes()
-    *lines, rest = content.split(b"\n")
-    scores, whole = {}, b""
-    for number, line in enumerate(lines, start=1):
+    whole = content[: content.rfind(b"\n") + 1]
+    scores = {}
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line.decode())
-            arch, top1 = space.parse(row["arch"]), float(row["top1"])
-            if not 0 <= top1 <= 100:
-                raise ValueError("no percentage")
+            scores[space.parse(row["arch"])] = float(row["top1"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if number == len(lines) and not rest:
-                break
             raise ArtifactError(
-                f"Line {number} of {path} holds no score of {space.name}; remove the line, or choose another --output."
+                f"Line {number} of {path} holds no scores of {space.name}; choose another --output or remove it."
             ) from error
-        scores[arch], whole = top1, whole + line + b"\n"
     if repair and whole != content:
         write_file(path, whole)
     return scores
