@@ -393,5 +393,9 @@ def test_output_in_the_way(tmp_path):
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with SPACES.temporarily(TINY["final"].name, TINY["final"]):
         refuse(tmp_path / "net.safetensors", tmp_path, "not empty")
+        with pytest.raises(ArtifactError, match=r"mine\.txt would be lost"):
+            convert(tmp_path / "net.safetensors", tmp_path / "out", force=True)
+        (tmp_path / "out" / "mine.txt").unlink()
+        convert(tmp_path / "net.safetensors", tmp_path / "out")
         convert(tmp_path / "net.safetensors", tmp_path / "out", force=True)
     assert everything(tmp_path / "out") == ["README.md", "architecture.png", "config.json", "model.safetensors"]

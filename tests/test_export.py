@@ -467,7 +467,7 @@ def test_file_that_appears_meanwhile_is_kept(small, tmp_path):
     ("name", "said"),
     [
         ("folder", "is a folder; name a file"),
-        ("dangling", "exists; choose another name"),
+        ("dangling", "is a link that leads nowhere"),
         ("missing/net", "There is no folder"),
         ("file/net", "There is no folder"),
         ("n" * 300, "Cannot write"),

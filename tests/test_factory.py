@@ -369,7 +369,7 @@ ORDER = (
     "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "training", "cli_zoo",
     "cli_hub", "cli_measure", "cli_search", "cli_compare", "cli",
 )  # fmt: skip
-RANKS = {"errors": 0, "registry": 0} | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
+RANKS = dict.fromkeys(("errors", "registry", "locks", "files", "folders"), 0) | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")
 ROOT = Path(sgnas_zoo.__file__).parent
 

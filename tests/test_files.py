@@ -479,6 +479,19 @@ def test_a_training_goes_on_in_its_own_folder(tmp_path):
         claimed(tmp_path)
 
 
+def test_a_second_training_into_one_folder_names_the_first(tmp_path):
+    run = holder(tmp_path)
+    try:
+        with pytest.raises(ArtifactError, match=f"process {run.pid} on "):
+            claimed(tmp_path, "auto")
+    finally:
+        run.kill()
+        run.wait()
+        run.stdout.close()
+    claimed(tmp_path, "auto")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_distilled_generator_takes_no_folder_of_the_users(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     done = python(ROOT / "recipes" / "distill_generator.py", "--output", tmp_path, "--steps", "1",

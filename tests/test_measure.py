@@ -285,7 +285,7 @@ from sgnas_zoo.costs.profile_file import read_profile
 from sgnas_zoo.measure.cache import keep
 profile = read_profile(Path(sys.argv[1]).read_bytes(), "x")
 for _ in range(30):
-    keep(profile, Path(sys.argv[2]))
+    keep(profile, Path(sys.argv[2]), force=True)
     read_profile(Path(sys.argv[2]).read_bytes(), "x")
 """
 

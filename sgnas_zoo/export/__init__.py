@@ -80,6 +80,8 @@ def export(
     chosen, target = FORMATS[format], Path(path)
     chosen.check_installed()
     _check_suffix(target, chosen)
+    if not target.expanduser().parent.is_dir():
+        raise ArtifactError(f"There is no folder {target.parent}; make it or choose another.")
     size = resolve_input_size(model, input_size)
     own = ("", chosen.suffix)
     with new_file(target, force=force, ours=lambda file: file.suffix in own, suffix=chosen.suffix) as staging:
