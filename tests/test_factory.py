@@ -369,7 +369,8 @@ ORDER = (
     "profiles", "answers", "selection", "weights", "factory", "timm_models", "cli_options", "training", "cli_zoo",
     "cli_hub", "cli_measure", "cli_search", "cli_compare", "cli",
 )  # fmt: skip
-RANKS = dict.fromkeys(("errors", "registry", "locks", "files", "folders"), 0) | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
+BELOW = ("errors", "registry", "locks", "files", "folders")
+RANKS = dict.fromkeys(BELOW, 0) | {name: rank for rank, name in enumerate(ORDER) if rank > 1}
 EXEMPT = ("__init__", "_timm_hook")
 ROOT = Path(sgnas_zoo.__file__).parent
 
