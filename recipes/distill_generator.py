@@ -68,7 +68,7 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     archs = [space.parse(text) for text in record["answers"].values()]
     distinct = sorted(set(archs), key=table.measure)
     weights = torch.tensor([archs.count(arch) for arch in distinct], dtype=torch.float32)
-    targets = torch.tensor([table.measure(arch) for arch in distinct], dtype=torch.float64)
+    targets = torch.tensor([table.measure(arch) for arch in distinct], dtype=torch.float32)
     picks = torch.tensor([arch.picks for arch in distinct])
 
     rng = random.Random(seed)
@@ -83,13 +83,13 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     weights, targets, picks = weights.to(device) / weights.sum(), targets.to(device), picks.to(device)
 
     for step in range(1, steps + 1):
-        random_targets = torch.empty(constraint_batch, dtype=torch.float64, device=device)
-        random_targets.uniform_(table.minimum, table.maximum)
+        random_targets = torch.empty(constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
+        random_targets = random_targets.float().to(device)
         scores = log_probs(space, generator(torch.cat([targets, random_targets])))
         picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
         imitation = -(picked.mean((1, 2)) * weights).sum()
         costs = expected_cost(table, scores[len(targets) :].exp())
-        constraint = constraint_loss(costs, random_targets.float()).mean()
+        constraint = constraint_loss(costs, random_targets).mean()
         accelerator.backward(imitation + constraint_weight * constraint)
         accelerator.clip_grad_norm_(generator.parameters(), 1.0)
         optimizer.step()

@@ -258,7 +258,7 @@ def follows(generator: ArchGenerator, table: CostTable) -> dict[str, float]:
     """How arg-max follows the targets: mean distance in percent, and rank correlation (constraint check, released)."""
     low, high = generator.cost_range
     wanted = torch.linspace(low, high, 19, dtype=torch.float64)
-    picks = log_probs(table.space, generator(wanted.to(generator.tail.weight.device))).argmax(-1).tolist()
+    picks = log_probs(table.space, generator(wanted)).argmax(-1).tolist()
     costs = [table.measure(table.space.arch(pick)) for pick in picks]
     distance = sum(abs(cost / target - 1) for cost, target in zip(costs, wanted.tolist(), strict=True)) / len(costs)
     tau = 0.0 if len(set(costs)) == 1 else float(kendalltau(wanted.tolist(), costs).statistic)

@@ -10,6 +10,7 @@ from typing import Any
 from sgnas_zoo.costs import COSTS, Conditions, CostTable
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.profiles import measure_here, own_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS, plain
 from sgnas_zoo.search.decode import Decoded
@@ -87,6 +88,7 @@ class Generated:
         }
 
 
+@plain_torch()
 def answer(
     generator: ArchGenerator,
     conditions: Conditions,
@@ -157,7 +159,7 @@ def _measured(
     if measured > most * (1 + profile.tolerance):
         warnings.warn(
             f"Measured {measured:.4g} ms at a budget of {most:.4g} ms, after up to {ATTEMPTS} networks: is this "
-            "machine busy, or its profile old? Profile it anew, or ask for less.", stacklevel=4,
+            "machine busy, or its profile old? Profile it anew, or ask for less.", stacklevel=5,
         )  # fmt: skip
     return decoded, Latency(table.measure(decoded.arch), measured, profile)
 

@@ -14,6 +14,7 @@ from sgnas_zoo.measure.cache import cached_profile, this_setup
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.network import measure_ms
 from sgnas_zoo.measure.progress import bars
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 ProfileLike = Profile | str | Path
@@ -32,6 +33,7 @@ def find_profile(profile: ProfileLike | None, access: Access = Access()) -> Prof
     return load_profile(profile, access._replace(revision=None))
 
 
+@plain_torch()
 def own_profile(space: SearchSpace, conditions: Conditions) -> Profile:
     """The profile of this device with its default runtime: from the user's cache, or measured now and kept there."""
     enough = replace(conditions, num_classes=max(conditions.num_classes, space.num_classes))

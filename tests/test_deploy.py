@@ -4,8 +4,9 @@ import warnings
 import pytest
 import timm
 import torch
-from timm.layers import MixedConv2d
+from timm.layers import BatchNormAct2d, MixedConv2d, ScaledStdConv2d, StdConv2d
 from torch import nn
+from torch.nn.utils import parametrizations, prune, weight_norm
 
 import sgnas_zoo
 from sgnas_zoo import deploy
@@ -14,6 +15,16 @@ from sgnas_zoo.models.deploy import merged_depthwise
 from sgnas_zoo.zoo import zoo_entries
 
 TOLERANCE = 1e-5
+OTHERS = [
+    "resnet18", "resnet26t", "resnetblur18", "seresnet50", "resnext50_32x4d", "res2net50_14w_8s",
+    "mobilenetv2_050", "mobilenetv3_small_075", "mobilenetv3_rw", "tf_mobilenetv3_small_minimal_100",
+    "mobilenetv4_conv_small", "efficientnet_b0", "tf_efficientnet_lite0", "tf_efficientnetv2_b0", "mixnet_s",
+    "mnasnet_050", "spnasnet_100", "semnasnet_050", "fbnetv3_b", "tinynet_e", "lcnet_035", "ghostnet_050",
+    "ghostnetv2_100", "hardcorenas_a", "dla34", "dla46_c", "hrnet_w18_small", "densenet121", "selecsls42b",
+    "hardcorenas_b", "dpn48b", "skresnet18", "repghostnet_050", "resnetv2_50", "levit_128s", "xception41",
+    "legacy_seresnet18", "starnet_s1", "fasternet_t0", "regnetx_002",
+]  # fmt: skip
+"""Forty networks of timm, of many builders; of the last one, everything stays."""
 CLASSES_OF_FEATURES = ["list", "dict", "getter", "hook", "fx"]
 
 
@@ -22,10 +33,11 @@ def lively(model):
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
+            if module.track_running_stats:
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2)
+            for name, parameter in module.named_parameters(recurse=False):
+                nn.init.normal_(parameter, 0, 0.3) if name.startswith("bias") else nn.init.uniform_(parameter, 0.5, 1.5)
     return model.eval()
 
 
@@ -50,6 +62,17 @@ def test_outputs_stay_and_no_norm_or_mixed_convolution_is_left(name):
     form = deploy(model)
     assert difference(model, form, images()) <= TOLERANCE
     assert not [m for m in form.modules() if isinstance(m, nn.BatchNorm2d | MixedConv2d)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_forty_networks_of_timm_compute_the_same(name):
+    assert len(set(OTHERS)) == 40
+    model = lively(timm.create_model(name, num_classes=10))
+    form = deploy(model)
+    assert difference(model, form, images(224 if name == "levit_128s" else 64)) <= TOLERANCE
+    left, had = (sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (form, model))
+    assert left < had or name == OTHERS[-1]
 
 
 @pytest.mark.parametrize("form", ["search", "final"])
@@ -143,3 +166,170 @@ def test_a_model_that_cannot_be_traced_is_refused():
 
     with pytest.raises(ModelError, match="Moody cannot be traced"), warnings.catch_warnings():
         deploy(Moody())
+
+
+class Chain(nn.Module):
+    """Two convolutions with a norm behind each; what is made of it below is no longer provably two pairs."""
+
+    def __init__(self, norm=nn.BatchNorm2d, conv=nn.Conv2d):
+        super().__init__()
+        self.conv1, self.norm1 = conv(3, 3, 3, padding=1), norm(3)
+        self.conv2, self.norm2 = conv(3, 3, 3, padding=1), norm(3)
+
+    def forward(self, x):
+        return self.norm2(self.conv2(self.norm1(self.conv1(x))))
+
+
+class ConvTwice(Chain):
+    def forward(self, x):
+        return super().forward(x) + self.conv1(x.flip(-1))
+
+
+class NormTwice(Chain):
+    def forward(self, x):
+        return self.norm1(super().forward(x))
+
+
+class BlockTwice(Chain):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+class WeightElsewhere(Chain):
+    def forward(self, x):
+        return super().forward(x) + self.conv1.weight.sum()
+
+
+class ByKeyword(Chain):
+    def forward(self, x):
+        return self.norm2(input=self.conv2(input=self.norm1(self.conv1(x))))
+
+
+def same_module(chain):
+    chain.conv2 = chain.conv1
+
+
+def same_norm(chain):
+    chain.norm2 = chain.norm1
+
+
+def second_name(chain):
+    chain.alias, chain.conv1 = chain.conv1, chain.conv1
+    chain._modules = dict(sorted(chain._modules.items()))  # the other name comes first
+
+
+def tied(chain):
+    chain.conv2.weight = chain.conv1.weight
+
+
+def pruned(chain):
+    prune.l1_unstructured(chain.conv1, "weight", amount=0.5)
+    prune.l1_unstructured(chain.norm2, "weight", amount=1)
+
+
+def old_weight_norm(chain):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        weight_norm(chain.conv1)
+
+
+def new_weight_norm(chain):
+    parametrizations.weight_norm(chain.conv1)
+
+
+def spectral(chain):
+    parametrizations.spectral_norm(chain.conv1).eval()
+
+
+def hook_between(chain):
+    chain.conv1.register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+def hook_before_norm(chain):
+    chain.norm1.register_forward_pre_hook(lambda module, inputs: (inputs[0].relu(),))
+
+
+def own_forward(chain):
+    chain.conv1.forward = lambda x: nn.functional.conv2d(x, chain.conv1.weight, None, padding=1).tanh()
+
+
+def half_alike(chain):
+    chain.norm1 = nn.BatchNorm2d(3, affine=False)
+
+
+CHANGED = [same_module, same_norm, second_name, tied, pruned, old_weight_norm, new_weight_norm, spectral, hook_between,
+           hook_before_norm, own_forward]  # fmt: skip
+ODD = {
+    **{kind.__name__: kind for kind in (ConvTwice, NormTwice, BlockTwice, WeightElsewhere)},
+    "no statistics": lambda: Chain(lambda chs: nn.BatchNorm2d(chs, track_running_stats=False)),
+    "drops": lambda: Chain(lambda chs: BatchNormAct2d(chs, drop_layer=lambda: nn.Upsample(scale_factor=2))),
+    "group norm": lambda: Chain(lambda chs: nn.GroupNorm(1, chs)),
+    "standardised": lambda: Chain(conv=StdConv2d),
+    "standardised and scaled": lambda: Chain(conv=ScaledStdConv2d),
+}
+
+
+def changed(how):
+    def make():
+        chain = Chain()
+        how(chain)
+        return chain
+
+    return make
+
+
+@pytest.mark.parametrize("make", [*ODD.values(), *map(changed, CHANGED)],
+                         ids=[*ODD, *(how.__name__ for how in CHANGED)])  # fmt: skip
+def test_what_is_no_pair_stays_and_computes_the_same(make):
+    torch.manual_seed(0)
+    model = lively(make())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    wanted = outputs(model, images(8))  # spectral norm and its like look at the model, too
+    form = deploy(model)
+    assert float((wanted[0] - outputs(form, images(8))[0]).abs().max() / wanted[0].abs().max()) <= TOLERANCE
+    assert [m for m in form.modules() if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))]  # something stayed
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [Chain, changed(half_alike), lambda: Chain(BatchNormAct2d), lambda: Chain().double()])
+def test_pairs_are_folded(make):
+    """The control: whatever is a pair goes."""
+    model = lively(make())
+    form, dtype = deploy(model), model.conv1.weight.dtype
+    assert difference(model, form, images(8).to(dtype)) <= TOLERANCE
+    assert not [m for m in form.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {p.dtype for p in form.parameters()} == {dtype}
+
+
+def test_a_pair_called_by_keyword_is_no_foreign_error():
+    model = lively(ByKeyword())
+    assert difference(model, deploy(model), images(8)) <= TOLERANCE
+
+
+def test_folding_what_is_called_twice_would_show():
+    """The control: without the check the outputs are far off."""
+    model = lively(ConvTwice())
+    form = copy.deepcopy(model)
+    form.conv1, form.norm1 = torch.nn.utils.fusion.fuse_conv_bn_eval(form.conv1, form.norm1), nn.Identity()
+    assert difference(model, form, images(8)) > 1000 * TOLERANCE
+
+
+@pytest.mark.parametrize("change", ["padding_mode", "stride", "prune"])
+def test_mixed_convolutions_with_something_of_their_own_stay(change):
+    mixed = MixedConv2d(8, 8, [3, 5], depthwise=True).eval()
+    if change == "prune":
+        prune.l1_unstructured(mixed["0"], "weight", amount=0.5)
+    elif change == "stride":
+        mixed["0"].stride = (2, 2)
+    else:
+        mixed["0"].padding_mode = "circular"
+        mixed["0"]._reversed_padding_repeated_twice = [1] * 4
+    assert merged_depthwise(mixed) is mixed
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_wrapped_models_are_unwrapped(wrap):
+    model = lively(timm.create_model("sgnas", space="sgnas_micro", num_classes=3))
+    form = deploy(wrap(model))
+    assert type(form) is type(model)
+    assert difference(model, form, images(32)) <= TOLERANCE

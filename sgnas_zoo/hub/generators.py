@@ -16,6 +16,7 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256, write_json
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, items, text
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.zoo import embedded_generator, published
@@ -45,6 +46,7 @@ def save_generator(generator: ArchGenerator, folder: Path) -> None:
     )
 
 
+@plain_torch()
 def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, token: str | None = None,
                    cache_dir: str | Path | None = None, local_files_only: bool = False) -> ArchGenerator:  # fmt: skip
     """Load a generator artifact.

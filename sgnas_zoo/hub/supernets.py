@@ -32,6 +32,7 @@ from sgnas_zoo.hub.artifacts import (
     text,
 )
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.supernet import Supernet, calibrate_bn, inherit_model, make_supernet
@@ -73,6 +74,7 @@ class TrainedSupernet:
     pool: tuple[Arch, ...] = ()
     source: GeneratorSource | None = None
 
+    @plain_torch()
     def inherit(self, arch: Arch, **kwargs: Any) -> nn.Module:
         """The timm model of an architecture (search form) with inherited weights and calibrated norms.
 
@@ -117,6 +119,7 @@ class TrainedSupernet:
         return (batch.to(device) for batch in self._preprocessed)
 
     @cached_property
+    @plain_torch()
     def _preprocessed(self) -> tuple[Tensor, ...]:
         """The calibration images in batches of equal weight; a search inherits hundreds of times."""
         transform = create_transform(self.resolution, **self.preprocessing)
@@ -163,6 +166,7 @@ def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) 
         write_json(folder / POOL, {"candidates": [str(arch) for arch in trained.pool]})
 
 
+@plain_torch()
 def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, token: str | None = None,
                   cache_dir: str | Path | None = None, local_files_only: bool = False) -> TrainedSupernet:  # fmt: skip
     """Load a supernet artifact.

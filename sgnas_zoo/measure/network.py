@@ -9,11 +9,13 @@ from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.measure.blocks import images, network
 from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.measure.timing import interleaved
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch
 
 REPEATS = 25
 
 
+@plain_torch()
 def measure_ms(arch: Arch, conditions: Conditions, setup: Setup) -> float:
     """Median time in milliseconds of a network's deploy form on this machine, with random weights.
 

@@ -15,6 +15,7 @@ from sgnas_zoo.measure.device import cores
 from sgnas_zoo.measure.progress import Progress, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.measure.timing import Floats, interleaved, spread
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 FITTED, HELD_OUT = 12, 24
@@ -23,6 +24,7 @@ ROUNDS, NETS_EVERY = 24, 2
 """Times per block, and the share of rounds in which whole networks are timed: they are longer, so they vary less."""
 
 
+@plain_torch()
 def profile_space(
     space: SearchSpace,
     conditions: Conditions,

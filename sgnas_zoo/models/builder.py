@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,9 @@ from timm.models import PretrainedCfg, build_model_with_cfg
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sgnas_zoo.models.copying import copied
 from sgnas_zoo.models.quantised import QuantisedConv2d
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace
 
 
@@ -50,6 +51,7 @@ def build_model(
     return model
 
 
+@plain_torch()
 def count_macs(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     """MACs of a model's forward pass on one image, counted by torch on the meta device: no weights, no time.
 
@@ -58,12 +60,13 @@ def count_macs(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
         resolution: Side of the square input in pixels.
         in_chans: Input channels.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    ghost = copied(model).to("meta").float().eval()
+    with FlopCounterMode(display=False) as counter:
         ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
     return int(counter.get_total_flops()) // 2
 
 
+@plain_torch()
 def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     """BitOps of a model's forward pass on one image: those of its quantised convolutions, which are all that has any.
 
@@ -74,7 +77,7 @@ def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     """
     if not any(isinstance(module, QuantisedConv2d) for module in model.modules()):
         return 0
-    ghost, total = copy.deepcopy(model).to("meta").eval(), 0
+    ghost, total = copied(model).to("meta").float().eval(), 0
 
     def count(module: Any, _: Any, out: Any) -> None:
         nonlocal total
@@ -83,8 +86,7 @@ def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     for module in ghost.modules():
         if isinstance(module, QuantisedConv2d):
             module.register_forward_hook(count)
-    with torch.no_grad():
-        ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
+    ghost(torch.empty(1, in_chans, resolution, resolution, device="meta"))
     return total
 
 

@@ -78,9 +78,10 @@ class ArchGenerator(nn.Module):
         return self.prior.space
 
     def forward(self, targets: Tensor) -> Tensor:
-        """Logits (N, layers, slots, choices) of N targets, in units of ``cost``."""
+        """Logits (N, layers, slots, choices) of N targets, in units of ``cost``, on whatever device these are."""
         low, high = self.cost_range
-        position = ((targets - low) / (high - low)).to(self.tail.weight)[:, None, None, None]
+        position = ((targets - low) / (high - low)).to(self.tail.weight.dtype)  # before it moves: MPS has no float64
+        position = position.to(self.tail.weight.device)[:, None, None, None]
         image: Tensor = self.prior_image  # type: ignore[assignment]
         ones = image.new_ones(1, self.target_chs, *image.shape[2:])
         both = self.target_head(torch.cat([ones, -ones]))
@@ -111,7 +112,7 @@ class ArchGenerator(nn.Module):
         targets = [float(value) for value in given[wanted]]
         if not targets or not all(map(math.isfinite, targets)):
             raise BudgetError(f"Targets must be finite numbers, not {list(given[wanted])}; give for example [350e6].")
-        return self.forward(torch.tensor(targets, dtype=torch.float64, device=self.tail.weight.device))
+        return self.forward(torch.tensor(targets, dtype=torch.float64, device="cpu"))
 
 
 def _convs(in_chs: int, width: int, depth: int) -> nn.Sequential:

@@ -71,8 +71,8 @@ def _offset(generator: ArchGenerator, table: CostTable) -> float | None:
 def _scores(generator: ArchGenerator, targets: Floats) -> Floats:
     """Log-probabilities (N, layers, slots, choices) of N targets, from one forward pass."""
     with torch.no_grad():
-        logits = generator(torch.from_numpy(targets).to(generator.tail.weight.device))
+        logits = generator(torch.from_numpy(targets))
         if not bool(torch.isfinite(logits).all()):
             raise ArtifactError("This generator answers with numbers that are not finite; train or fetch it again.")
-        scores: Floats = log_probs(generator.space, logits).double().cpu().numpy()
+        scores: Floats = log_probs(generator.space, logits).cpu().double().numpy()
     return scores

@@ -7,10 +7,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import SearchSpace
 
 
 @lru_cache(maxsize=64)
+@plain_torch()
 def allowed_mask(space: SearchSpace) -> Tensor:
     """Boolean (layers, slots, choices): which choice each slot may take."""
     mask = torch.zeros(space.shape, dtype=torch.bool)

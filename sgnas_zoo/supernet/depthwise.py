@@ -23,6 +23,8 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None =
     """
     learns = weight.requires_grad and torch.is_grad_enabled()
     if x.device.type == "cpu" and weight.shape[-1] > TILE and learns and bias is None:
+        if torch.is_autocast_enabled("cpu"):  # its backward is our own, and nobody casts in there
+            x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
         return _TiledDepthwise.apply(x, weight, stride)  # type: ignore[no-any-return]
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight))
 

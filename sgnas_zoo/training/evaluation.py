@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sgnas_zoo.training.parallel import add_up, column_sums
+
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
@@ -28,18 +30,18 @@ def evaluate(predict: Callable[[Tensor], Tensor], loader: Iterable[Any], acceler
     Returns:
         ``top1`` and ``top5`` in percent, mean cross entropy ``loss``, and the counts ``images`` and ``skipped``.
     """
-    sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
+    found, counts = [], [0, 0]
     for images, labels, unread in loader:
         logits = predict(images).float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        found = [len(labels), unread, hits[:, 0].sum(), hits.sum(), loss]
-        sums += torch.stack([torch.as_tensor(value, dtype=torch.float64, device=sums.device) for value in found])
-    images, skipped, first, among_five, loss = accelerator.reduce(sums, "sum").tolist()
+        found.append(torch.stack([hits[:, 0].sum().float(), hits.sum().float(), loss]))
+        counts = [counts[0] + len(labels), counts[1] + int(unread)]
+    count, skipped, first, among_five, summed = add_up(accelerator, *counts, *column_sums(found, 3))
     return {
-        "top1": 100 * first / images,
-        "top5": 100 * among_five / images,
-        "loss": loss / images,
-        "images": int(images),
+        "top1": 100 * first / count,
+        "top5": 100 * among_five / count,
+        "loss": summed / count,
+        "images": int(count),
         "skipped": int(skipped),
     }

@@ -142,7 +142,7 @@ def fit(
             share_buffers(accelerator, network, ema)
             losses, unread = add_up(accelerator, loss_sum, skipped)
             row = {"epoch": epoch + 1, "train_loss": losses / steps_per_epoch / accelerator.num_processes}
-            row |= {"skipped": unread} if unread else {}
+            row |= {"skipped": int(unread)} if unread else {}
             if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
                 wrapped.eval()
                 for name, looked_at in {"top1": network, "top1_ema": ema}.items():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import gather_object  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import TrainingError
@@ -33,10 +34,16 @@ def average_buffers(accelerator: Accelerator, module: nn.Module) -> None:
         _average(accelerator, [buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
 
-def add_up(accelerator: Accelerator, loss: Tensor | float, skipped: int) -> tuple[float, int]:
-    """Sums of a loss and of a count over all processes."""
-    sums = accelerator.reduce(torch.tensor([float(loss), skipped], device=accelerator.device), "sum").tolist()
-    return sums[0], int(sums[1])
+def add_up(accelerator: Accelerator, *values: Tensor | float) -> list[float]:
+    """Sums of numbers over all processes: in double precision, which not every device has, and the same on each."""
+    own = [float(value) for value in values]
+    everybodys = gather_object([own]) if accelerator.num_processes > 1 else [own]
+    return [sum(column) for column in zip(*everybodys, strict=True)]
+
+
+def column_sums(rows: Sequence[Tensor], columns: int) -> list[float]:
+    """Sums, in double precision, over rows of as many numbers on whatever device."""
+    return torch.stack(list(rows)).cpu().double().sum(0).tolist() if rows else [0.0] * columns
 
 
 def check_finite(accelerator: Accelerator, losses: Sequence[Tensor], step: int, paths: Sequence[Arch] = ()) -> None:

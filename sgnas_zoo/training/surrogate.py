@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.spaces import Arch
+from sgnas_zoo.training.parallel import add_up, column_sums
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -35,13 +36,14 @@ def surrogate_losses(
     def losses(archs: Sequence[Arch]) -> list[float]:
         if not batches:
             batches.extend(loader)
-        sums = torch.zeros(len(archs) + 1, dtype=torch.float64, device=accelerator.device)
+        found, count = [], 0
         with _with_batch_statistics(model):
             for images, labels, _ in batches:
-                found = [F.cross_entropy(model(images, arch).float(), labels, reduction="sum") for arch in archs]
-                sums += torch.stack([*found, sums.new_tensor(len(labels))])
-        *totals, count = accelerator.reduce(sums, "sum").tolist()
-        return [total / count for total in totals]
+                own = [F.cross_entropy(model(images, arch).float(), labels, reduction="sum") for arch in archs]
+                found.append(torch.stack(own))
+                count += len(labels)
+        everybodys, *totals = add_up(accelerator, count, *column_sums(found, len(archs)))
+        return [total / everybodys for total in totals]
 
     return losses
 
