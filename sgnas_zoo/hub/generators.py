@@ -16,6 +16,7 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256, write_json
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, items, text
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.hub.states import saved_state
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
@@ -28,8 +29,7 @@ MAX_WIDTH = 1024
 
 def save_generator(generator: ArchGenerator, folder: Path) -> None:
     """Write ``model.safetensors`` and ``config.json`` into an existing folder."""
-    state = {name: tensor.contiguous().cpu() for name, tensor in generator.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(saved_state(generator), folder / WEIGHTS, metadata={"format": "pt"})
     write_json(
         folder / CONFIG,
         {

@@ -32,6 +32,7 @@ from sgnas_zoo.hub.artifacts import (
     text,
 )
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.hub.states import saved_state
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
@@ -139,7 +140,7 @@ def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) 
     """
     if trained.supernet.in_chans != 3:
         raise ArtifactError(f"A supernet for {trained.supernet.in_chans} channels cannot be saved; train one for RGB.")
-    state = {name: tensor.contiguous().cpu() for name, tensor in trained.supernet.state_dict().items()}
+    state = saved_state(trained.supernet)
     if half:  # but for what it cannot hold
         state = {
             name: t.half() if t.is_floating_point() and t.abs().max() < HALF_MAX else t for name, t in state.items()
