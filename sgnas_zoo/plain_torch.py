@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 
 @contextmanager
@@ -15,10 +16,11 @@ def plain_torch() -> Iterator[None]:
     """Work in float32 on the CPU and without gradients, whatever defaults, devices and modes hold outside.
 
     Outside may be ``torch.device("meta")``, a default device or type, ``inference_mode`` (whose tensors nobody may
-    train on later), autocast, or accelerate's ``init_empty_weights``. What was built in here may be kept and used
-    anywhere. It also decorates functions.
+    train on later), autocast, fake tensors, or accelerate's ``init_empty_weights``. What was built in here may be kept
+    and used anywhere. It also decorates functions.
     """
     with ExitStack() as stack:
+        stack.enter_context(unset_fake_temporarily())  # type: ignore[no-untyped-call, unused-ignore]
         stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())

@@ -23,6 +23,7 @@ from sgnas_zoo.export.onnx_format import ONNX, write_onnx
 from sgnas_zoo.export.pt2_format import PT2
 from sgnas_zoo.files import new_file
 from sgnas_zoo.models.deploy import deploy
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.registry import Registry
 
 FORMATS: Registry[Format] = Registry("export format")
@@ -48,6 +49,7 @@ class Exported(NamedTuple):
     details: dict[str, Any]
 
 
+@plain_torch()
 def export(
     model: nn.Module,
     path: str | Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import ModelError
 from sgnas_zoo.export.formats import Runner, readable
+from sgnas_zoo.models.copying import copied
 
 TOLERANCE = 1e-4
 """Relative to the largest absolute output. float32 carries 6e-8; after a hundred layers in another order of summation
@@ -47,7 +47,7 @@ def float32_on_cpu(model: nn.Module) -> nn.Module:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             name = str(tensor.dtype).removeprefix("torch.")
             raise ModelError(f"The model is in {name}, and float32 is exported; pass model.float().")
-    return copy.deepcopy(model).eval().requires_grad_(False).cpu()
+    return copied(model).eval().requires_grad_(False).cpu()
 
 
 def example(size: tuple[int, int, int], batch: int) -> Tensor:

@@ -60,7 +60,9 @@ def load_model(
         model: nn.Module = timm.create_model(stated.architecture, pretrained, pretrained_cfg=cfg, **arguments)
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"The weights of {artifact.id} are damaged; fetch the artifact again.") from error
-    if pretrained and not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+    if pretrained and not all(
+        bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values() if not tensor.is_meta
+    ):
         raise ArtifactError(f"The weights of {artifact.id} are not finite; fetch the artifact again.")
     if not kwargs.get("features_only"):
         model.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
