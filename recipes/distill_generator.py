@@ -36,6 +36,7 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.accumulation import Accumulation
 from sgnas_zoo.training.options import RecipeCommand
 from sgnas_zoo.training.runs import make_accelerator
 
@@ -82,19 +83,23 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     device = accelerator.device
     weights, targets, picks = weights.to(device) / weights.sum(), targets.to(device), picks.to(device)
 
+    batches = Accumulation(accelerator, accelerator.gradient_accumulation_steps)  # of an update: random targets differ
     for step in range(1, steps + 1):
-        random_targets = torch.empty(constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
-        random_targets = random_targets.float().to(device)
-        scores = log_probs(space, generator(torch.cat([targets, random_targets])))
-        picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
-        imitation = -(picked.mean((1, 2)) * weights).sum()
-        costs = expected_cost(table, scores[len(targets) :].exp())
-        constraint = constraint_loss(costs, random_targets).mean()
-        accelerator.backward(imitation + constraint_weight * constraint)
-        accelerator.clip_grad_norm_(generator.parameters(), 1.0)
-        optimizer.step()
+        for batch in range(accelerator.gradient_accumulation_steps):
+            random_targets = torch.empty(constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
+            random_targets = random_targets.float().to(device)
+            with batches.batch(batch, generator) as ends:
+                scores = log_probs(space, generator(torch.cat([targets, random_targets])))
+                picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
+                imitation = -(picked.mean((1, 2)) * weights).sum()
+                costs = expected_cost(table, scores[len(targets) :].exp())
+                constraint = constraint_loss(costs, random_targets).mean()
+                accelerator.backward(imitation + constraint_weight * constraint)
+                if ends:
+                    accelerator.clip_grad_norm_(generator.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
         schedule.step()
-        optimizer.zero_grad()
         if step % 100 == 0 or step == steps:
             agree = (scores[: len(targets)].argmax(-1) == picks).float().mean((1, 2))
             accelerator.print(

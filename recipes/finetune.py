@@ -28,6 +28,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options
+from sgnas_zoo.training.accumulation import launched
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
@@ -158,7 +159,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
     trained = fitted.network
     figures = evaluate(trained, final_loader, accelerator)
     if accelerator.is_main_process:
-        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, "processes": accelerator.num_processes}
+        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, **launched(accelerator)}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
         describe(trained, kept, settings)
         save_into(output, trained, "fine-tuned", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})

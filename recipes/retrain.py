@@ -27,6 +27,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options
+from sgnas_zoo.training.accumulation import launched
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
 from sgnas_zoo.training.networks import (
@@ -179,7 +180,7 @@ def main(ctx: click.Context, flops: float | None, params: float | None, space: s
     trained = fitted.network
     figures = evaluate(trained, final_loader, accelerator)
     if accelerator.is_main_process:
-        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, "processes": accelerator.num_processes}
+        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, **launched(accelerator)}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
         describe(trained, kept, settings)
         save_into(output, trained, "retrained", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})

@@ -48,6 +48,7 @@ from sgnas_zoo.search.gumbel import gumbel_probs
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch
+from sgnas_zoo.training.accumulation import Accumulation, launched
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.data import check_classes
@@ -149,6 +150,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
     optimizer, loader = accelerator.prepare(optimizer, loader)
     steps_per_epoch = steps_per_epoch or len(loader)
 
+    updates = Accumulation(accelerator, steps_per_epoch)
     total = epochs * steps_per_epoch
     with (
         Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints,
@@ -177,23 +179,25 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
             warmth = temperature * temperature_decay**epoch
             done = step % steps_per_epoch
             for images, labels, _ in islice(skip_first_batches(loader, done), steps_per_epoch - done):
-                target, noise = draw_target(cost_range, targets, seed, step)
+                target, noise = draw_target(cost_range, targets, seed, updates.update(step))
                 wanted = torch.tensor([target], device=accelerator.device)
-                probs = gumbel_probs(log_probs(space, model(wanted)), warmth, noise)
-                with accelerator.autocast():
-                    answer = frozen(images, probs[0])
-                entropy = F.cross_entropy(answer.float(), labels, label_smoothing=label_smoothing)
-                unit = (cost_range[1] - cost_range[0]) / SPAN
-                distance = constraint_loss(expected_cost(table, probs), wanted, alpha, unit).mean()
-                accelerator.backward(entropy + distance)
-                check_finite(accelerator, [entropy + distance], step)
-                average_gradients(accelerator, generator.parameters())
-                optimizer.step()
-                optimizer.zero_grad()
+                with updates.batch(step, model) as ends:
+                    probs = gumbel_probs(log_probs(space, model(wanted)), warmth, noise)
+                    with accelerator.autocast():
+                        answer = frozen(images, probs[0])
+                    entropy = F.cross_entropy(answer.float(), labels, label_smoothing=label_smoothing)
+                    unit = (cost_range[1] - cost_range[0]) / SPAN
+                    distance = constraint_loss(expected_cost(table, probs), wanted, alpha, unit).mean()
+                    accelerator.backward(entropy + distance)
+                    check_finite(accelerator, [entropy + distance], step)
+                    if ends:
+                        average_gradients(accelerator, generator.parameters())
+                    optimizer.step()
+                    optimizer.zero_grad()
                 sums += torch.stack([entropy.detach(), distance.detach()])
                 step += 1
                 bar.update()
-                if step % steps_per_epoch and checkpoints.due() and save():
+                if ends and step % steps_per_epoch and checkpoints.due() and save():
                     return
             if step < (epoch + 1) * steps_per_epoch:
                 raise DataError(f"{dataset} has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")
@@ -210,7 +214,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
                 return
 
     if accelerator.is_main_process:
-        ran = {"hours": round((time.monotonic() - started) / 3600, 2), "processes": accelerator.num_processes}
+        ran = {"hours": round((time.monotonic() - started) / 3600, 2), **launched(accelerator)}
         evaluation = {
             "origin": f"Trained by recipes/train_generator.py on a supernet of {space.name}.",
             "supernet": trained.source and trained.source.named(),

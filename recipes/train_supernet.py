@@ -50,6 +50,7 @@ from sgnas_zoo.supernet import (
     make_supernet,
     with_smallest_kernels,
 )
+from sgnas_zoo.training.accumulation import Accumulation, launched
 from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
@@ -158,8 +159,9 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
     model = accelerator.prepare_model(supernet, evaluation_mode=True)
     optimizer, loader = accelerator.prepare(optimizer, loader)
     steps_per_epoch = steps_per_epoch or len(loader)
-    total = epochs * steps_per_epoch
-    warmup = round(warmup_epochs * steps_per_epoch)
+    updates = Accumulation(accelerator, steps_per_epoch)
+    total = epochs * updates.updates
+    warmup = round(warmup_epochs * updates.updates)
     steps: dict[str, Any] = {"warmup_t": warmup, "t_in_epochs": False, "warmup_prefix": False}
     if sched == "cosine":
         scheduler: Any = CosineLRScheduler(optimizer, total, **steps)
@@ -190,7 +192,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
 
     with (
         Checkpoints(accelerator, output / "checkpoints", settings, every_minutes=checkpoint_minutes) as checkpoints,
-        tqdm(total=total, disable=not accelerator.is_main_process, mininterval=5) as bar,
+        tqdm(total=epochs * steps_per_epoch, disable=not accelerator.is_main_process, mininterval=5) as bar,
     ):
         progress = checkpoints.resume(resume) or {"step": 0, "seconds": 0.0, "history": [], "sums": [0.0, 0.0]}
         step, history, started = progress["step"], progress["history"], time.monotonic() - progress["seconds"]
@@ -221,30 +223,34 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
             if not small and step and step == int(smallest_kernels * epochs) * steps_per_epoch:
                 supernet.grow_kernels()
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
-                scheduler.step_update(step)
-                teacher, drawn, losses = None, draw(step), []
-                for path in drawn:
-                    path = with_smallest_kernels(path) if small else path
-                    logits = model(images, path)
-                    if teacher is None:
-                        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-                    else:
-                        loss = F.cross_entropy(logits, teacher)
-                    if sampler == "sandwich" and teacher is None:
-                        teacher = logits.detach().softmax(1)
-                    accelerator.backward(loss / paths)
-                    losses.append(loss.detach())
-                check_finite(accelerator, losses, step, drawn)
+                if updates.begins(step):
+                    scheduler.step_update(updates.update(step))
+                    drawn = draw(updates.update(step))
+                teacher, losses = None, []
+                with updates.batch(step, model) as ends:
+                    for path in drawn:
+                        path = with_smallest_kernels(path) if small else path
+                        logits = model(images, path)
+                        if teacher is None:
+                            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+                        else:
+                            loss = F.cross_entropy(logits, teacher)
+                        if sampler == "sandwich" and teacher is None:
+                            teacher = logits.detach().softmax(1)
+                        accelerator.backward(loss / paths)
+                        losses.append(loss.detach())
+                    check_finite(accelerator, losses, step, drawn)
+                    if ends:
+                        average_gradients(accelerator, supernet.parameters())
+                    if clip_grad and ends:
+                        accelerator.clip_grad_norm_(supernet.parameters(), clip_grad)
+                    optimizer.step()
+                    optimizer.zero_grad()
                 sums[0] += torch.stack(losses).sum() / paths
-                average_gradients(accelerator, supernet.parameters())
-                if clip_grad:
-                    accelerator.clip_grad_norm_(supernet.parameters(), clip_grad)
-                optimizer.step()
-                optimizer.zero_grad()
                 sums[1] += unread
                 step += 1
                 bar.update()
-                if step % steps_per_epoch and checkpoints.due() and save():
+                if ends and step % steps_per_epoch and checkpoints.due() and save():
                     return
             if step < (epoch + 1) * steps_per_epoch:
                 raise DataError(f"{dataset} has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")
@@ -269,7 +275,7 @@ def main(ctx: click.Context, space: str, dataset: str, output: Path, resolution:
 
     if accelerator.is_main_process:
         hours = round((time.monotonic() - started) / 3600, 2)
-        ran = {"hours": hours, "processes": accelerator.num_processes, "steps": step, "final": history[-1]}
+        ran = {"hours": hours, **launched(accelerator), "steps": step, "final": history[-1]}
         pool = tuple(draw.pool) if isinstance(draw, GreedySampler) else ()
         finished = replace(trained, training={**trained.training, **ran}, pool=pool)
         with among_others(output) as folder:

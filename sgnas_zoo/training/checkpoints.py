@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 
 from sgnas_zoo.errors import CheckpointError
 from sgnas_zoo.files import sha256, write_json
+from sgnas_zoo.training.accumulation import launched
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
@@ -64,7 +65,7 @@ class Checkpoints:
         self.folder = folder
         self.stopping = False
         self._accelerator = accelerator
-        self._settings = {**_plain("settings", settings), "processes": int(accelerator.num_processes)}
+        self._settings = {**_plain("settings", settings), **launched(accelerator)}
         self._seconds = 60 * every_minutes
         self._keep = max(keep, 1)
         self._damaged: set[Path] = set()

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
+from sgnas_zoo.training.accumulation import Accumulation
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
 from sgnas_zoo.training.evaluation import evaluate
@@ -73,9 +74,9 @@ def fit(
         accelerator: Of ``make_accelerator``.
         run: Where it goes and what it repeats.
         optimizer: Holds the network's parameters.
-        schedule: From the optimizer and the steps of an epoch to the schedule of its rate, stepped by updates.
+        schedule: From the optimizer and the updates of an epoch to the schedule of its rate, stepped by updates.
         epochs: How many in all, those before a resume included.
-        steps_per_epoch: For a stream; by default all of the loader.
+        steps_per_epoch: Batches, for a stream; by default all of the loader.
         ema_decay: Decay of the average of the weights; 0 for none.
         label_smoothing: Of the cross entropy.
         clip_grad: Largest norm of the gradient; 0 for any.
@@ -93,7 +94,8 @@ def fit(
     ema = moving_average(network, ema_decay, accelerator)
     wrapped, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     steps_per_epoch = steps_per_epoch or len(loader)
-    scheduler = schedule(optimizer, steps_per_epoch)
+    updates = Accumulation(accelerator, steps_per_epoch)
+    scheduler = schedule(optimizer, updates.updates)
     folder = run.output / "checkpoints"
     with (
         Checkpoints(accelerator, folder, run.settings, every_minutes=run.checkpoint_minutes) as checkpoints,
@@ -121,21 +123,22 @@ def fit(
             loader.set_epoch(epoch)
             done = step % steps_per_epoch
             for images, labels, unread in islice(skip_first_batches(loader, done), steps_per_epoch - done):
-                scheduler.step_update(step)
+                scheduler.step_update(update := updates.update(step))
                 seed_step(accelerator, run.seed, step)
-                loss = F.cross_entropy(wrapped(images), labels, label_smoothing=label_smoothing)
-                accelerator.backward(loss)
-                check_finite(accelerator, [loss], step)
-                if clip_grad:
-                    accelerator.clip_grad_norm_(wrapped.parameters(), clip_grad)
-                optimizer.step()
-                optimizer.zero_grad()
+                with updates.batch(step, wrapped) as ends:
+                    loss = F.cross_entropy(wrapped(images), labels, label_smoothing=label_smoothing)
+                    accelerator.backward(loss)
+                    check_finite(accelerator, [loss], step)
+                    if clip_grad and ends:
+                        accelerator.clip_grad_norm_(wrapped.parameters(), clip_grad)
+                    optimizer.step()
+                    optimizer.zero_grad()
                 step += 1
-                if ema:
-                    ema.update(network, step)
+                if ema and ends:
+                    ema.update(network, update + 1)
                 loss_sum, skipped = loss_sum + loss.detach(), skipped + unread
                 bar.update()
-                if step % steps_per_epoch and checkpoints.due() and save():
+                if ends and step % steps_per_epoch and checkpoints.due() and save():
                     return None
             if step < (epoch + 1) * steps_per_epoch:
                 raise DataError(f"The data has no {steps_per_epoch} batches for an epoch; lower --steps-per-epoch.")

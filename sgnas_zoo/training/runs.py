@@ -18,7 +18,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from sgnas_zoo.errors import DataError, unknown_name
+from sgnas_zoo.errors import DataError, TrainingError, unknown_name
 from sgnas_zoo.files import write_json
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
@@ -47,12 +47,25 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
     Args:
         output: Folder of the run, for trackers.
         report_to: A tracker that accelerate knows, such as "tensorboard".
+
+    Raises:
+        TrainingError: If accelerate refuses how it was launched.
     """
     devices = getattr(torch, "accelerator", torch.cuda)  # the former is new in torch 2.6
-    return Accelerator(
-        cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
-    )  # fmt: skip
+    try:
+        made = Accelerator(
+            cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
+            dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
+        )  # fmt: skip
+    except (ValueError, ImportError, RuntimeError) as error:  # such as fp16 on a CPU
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise TrainingError(
+            f"accelerate cannot start: {reason}; see `accelerate env` and the variables ACCELERATE_... (a CPU takes "
+            "ACCELERATE_MIXED_PRECISION=bf16 or no)."
+        ) from error
+    if made.gradient_accumulation_steps < 1:
+        raise TrainingError("ACCELERATE_GRADIENT_ACCUMULATION_STEPS is less than 1; give a whole number from 1 up.")
+    return made
 
 
 def known_optimizer(ctx: click.Context, param: click.Parameter, name: str) -> str:

@@ -1,0 +1,81 @@
+"""Runs of recipes in this process, on few images of colours: for tests of what they compute."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+ARCH = "53-35-573-33-55-73-353-35"
+BASE = ("--workers", "0", "--seed", "3")
+SUPERNET = ("--space", "sgnas_micro", "--resolution", "16", "--holdout", "0.25", "--eval-images", "8", "--paths", "2")
+MODEL = ("--space", "sgnas_micro", "--arch", ARCH, "--resolution", "16", "--lr", "0.02")
+
+
+def write_colours(folder, count=64):
+    """Parquet of noisy red, green and blue images, in splits train and test."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for split, number in (("train", count), ("test", 12)):
+        rows = []
+        for index in range(number):
+            pixels, content = rng.integers(0, 60, (16, 16, 3)) + 100 * (index % 3 == np.arange(3)), io.BytesIO()
+            Image.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+            rows.append({"bytes": content.getvalue(), "path": None})
+        names = datasets.ClassLabel(names=["red", "green", "blue"])
+        features = datasets.Features({"image": datasets.Image(), "label": names})
+        labels = [index % 3 for index in range(number)]
+        table = datasets.Dataset.from_dict({"image": rows, "label": labels}, features=features)
+        table.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+    return str(folder)
+
+
+def load_recipe(name):
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_recipe(name, *arguments, code=0):
+    """Run a recipe; give what it said on stderr."""
+    forget_accelerate()
+    module = load_recipe(name)
+    with torch.random.fork_rng():
+        result = CliRunner().invoke(module.main, [str(argument) for argument in arguments])
+    forget_accelerate()
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result.stderr
+
+
+def forget_accelerate():
+    """accelerate keeps how the process was launched; each run is another process."""
+    AcceleratorState._reset_state(True)
+    PartialState._reset_state()
+    GradientState._reset_state()
+
+
+def checkpoints(folder):
+    """Steps and folders of the checkpoints of a run."""
+    return {int(path.name[5:]): path for path in sorted((folder / "checkpoints").glob("step-*"))}
+
+
+def trained_weights(folder):
+    """Weights, in full precision, of the last checkpoint of a run."""
+    last = checkpoints(folder)
+    return load_file(last[max(last)] / "model.safetensors")
+
+
+def furthest(one, other):
+    """Largest difference of two states."""
+    assert one.keys() == other.keys()
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
