@@ -174,7 +174,7 @@ def test_two_processes_accumulate_as_one_does(name, images, started, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
-        options = [*recipes(images, started)[name], "--output", tmp_path / str(ranks), "--epochs", 2,
+        options = [*recipes(images, started)[name], "--output", tmp_path / str(ranks), "--epochs", 1,
                    "--batch-size", batch_size]  # fmt: skip
         command = [sys.executable, *launcher, tmp_path / "still.py", RECIPES / f"{name}.py", *options]
         environment = {**os.environ, VARIABLE: "2", "OMP_NUM_THREADS": "1"}
