@@ -213,6 +213,7 @@ def main(ctx: click.Context, supernet: str, dataset: str, output: Path, low: flo
             if save():
                 return
 
+    generator = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # measured in full precision, as it is loaded
     if accelerator.is_main_process:
         ran = {"hours": round((time.monotonic() - started) / 3600, 2), **launched(accelerator)}
         evaluation = {

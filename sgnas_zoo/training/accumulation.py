@@ -59,5 +59,5 @@ def launched(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "processes": int(accelerator.num_processes),
         **(several if several["gradient_accumulation"] > 1 else {}),
-        **(lower if lower["mixed_precision"] != "no" else {}),
+        **(lower if accelerator.native_amp else {}),
     }

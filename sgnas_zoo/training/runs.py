@@ -12,7 +12,7 @@ import click
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
 from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped, unused-ignore]
-from accelerate.utils import DataLoaderConfiguration, broadcast  # type: ignore[import-untyped, unused-ignore]
+from accelerate.utils import DataLoaderConfiguration, PrecisionType, broadcast  # type: ignore[import-untyped, unused-ignore]
 from timm.optim import list_optimizers
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -57,14 +57,17 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
             cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
             dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
         )  # fmt: skip
-    except (ValueError, ImportError, RuntimeError) as error:  # such as fp16 on a CPU
-        reason = str(error).splitlines()[0].rstrip(".")
+    except (ValueError, ImportError, RuntimeError) as error:  # such as fp8 without its library
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise TrainingError(
-            f"accelerate cannot start: {reason}; see `accelerate env` and the variables ACCELERATE_... (a CPU takes "
-            "ACCELERATE_MIXED_PRECISION=bf16 or no)."
+            f"accelerate cannot start: {reason}; look at `accelerate env` and at variables called ACCELERATE_..."
         ) from error
     if made.gradient_accumulation_steps < 1:
         raise TrainingError("ACCELERATE_GRADIENT_ACCUMULATION_STEPS is less than 1; give a whole number from 1 up.")
+    if made.mixed_precision not in PrecisionType.list():  # from a variable, accelerate takes anything
+        raise TrainingError(str(unknown_name("precision", made.mixed_precision, PrecisionType.list())))
+    if made.mixed_precision == "fp16" and not made.native_amp and made.is_main_process:
+        click.echo("accelerate has no float16 on a CPU: this computes in float32; bf16 would be lower.", err=True)
     return made
 
 
