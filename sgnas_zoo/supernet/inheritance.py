@@ -32,7 +32,7 @@ def inherit_model(supernet: Supernet, arch: Arch, **kwargs: Any) -> nn.Module:
     model = build_model(arch.space.family, arch, "search", **kwargs)
     remember(model, arch, "search")
     model.load_state_dict(state)
-    return model.train(supernet.training)
+    return model.to(next(supernet.parameters()).device).train(supernet.training)
 
 
 def inherited_state(supernet: Supernet, arch: Arch) -> dict[str, Tensor]:
