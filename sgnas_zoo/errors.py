@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import PurePath
 
+_HOSTILE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (ESC and line breaks among them), marks that turn the direction of text, halves of characters."""
+_QUERY = re.compile(r"""(?i)\b([a-z][a-z0-9+.-]*://[^\s?#'"<>]+)[?#][^\s'"<>]*""")
+
+
+def printable(text: object) -> str:
+    """``text`` as it may be shown, logged or put on a card: whatever an artifact or a server says goes through here.
+
+    Characters that a terminal obeys are written as escapes, and addresses lose their query: it may hold a signature.
+    """
+    line = _HOSTILE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
+    return _QUERY.sub(r"\1", line)
+
 
 class ZooError(Exception):
-    """Base of all errors of this library; the command line prints it without a traceback."""
+    """Base of all errors of this library; the command line prints it without a traceback. Its text is ``printable``."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in arguments))
 
 
 class SpaceError(ZooError, ValueError):

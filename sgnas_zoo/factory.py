@@ -17,6 +17,7 @@ from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model
+from sgnas_zoo.hub.names import Place, read_name
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.builder import build_model, count_bitops, count_macs, count_params
 from sgnas_zoo.models.record import forget_request, remember
@@ -95,7 +96,7 @@ def generate(
 
 
 def create_model(
-    model_name: str | None = None,
+    model_name: str | Path | None = None,
     *,
     pretrained: Pretrained = False,
     flops: float | None = None,
@@ -110,8 +111,9 @@ def create_model(
     """Create a timm model from a budget, an architecture or a name.
 
     Args:
-        model_name: "sgnas" or "greedynas" with a budget or ``arch=``, a published network ("sgnas_a"), or anything
-            else that ``timm.create_model`` takes. Left out, the budget decides.
+        model_name: "sgnas" or "greedynas" with a budget or ``arch=``, a published network ("sgnas_a"), any name of
+            timm, or a saved model: ``FOLDER``, ``local-dir:FOLDER``, ``USER/NAME[@REVISION]`` or
+            ``hf-hub:USER/NAME[@REVISION]``. Left out, the budget decides.
         pretrained: Load weights. A network made for a budget inherits those of a supernet, in the form it has there:
             True takes the default tag of its space, a string names a tag, a folder, or a Hub repo id with an optional
             ``@revision``. Fails with the next step where there are none; never returns random weights.
@@ -133,7 +135,7 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    check_name("model_name", model_name)
+    check_name("model_name", model_name, Path)
     check_name("pretrained", pretrained, Path, bool)
     if not isinstance(kwargs.get("token"), str | bool | None):
         raise UnknownNameError("A token is text; log in with `hf auth login` instead.")
@@ -143,7 +145,7 @@ def create_model(
 
 
 def _create(
-    model_name: str | None,
+    model_name: str | Path | None,
     pretrained: Pretrained,
     space: str | None,
     generator: ArchGenerator | str | Path | None,
@@ -158,18 +160,19 @@ def _create(
     resolution, budgets = sizes["resolution"], single(stated(**asked))
     if "latency" in asked and (found := find_profile(kwargs.get("profile"), take_access(dict(kwargs)))):
         kwargs["profile"], space = found, space or found.space
+    place = None if model_name is None else _place(model_name, bool(budgets) or "arch" in kwargs)
     if model_name is None:
         generator = None if generator is None else load(generator, "", take_access(dict(kwargs)))
         model_name, space = _family_for(pretrained, budgets, space, generator)
-    elif budgets and (":" in model_name or (model_name in zoo_entries() and model_name not in families())):
+    elif budgets and (place or (model_name in zoo_entries() and model_name not in families())):
         raise BudgetError(f"{model_name} is one fixed network; leave the budget out, or name 'sgnas' to have one made.")
-    _check_name(model_name, pretrained)
-    if ":" in model_name:
+    _check_name(str(model_name), pretrained, place is not None)
+    if place is not None:
         access = take_access(kwargs)
         return load_model(model_name, pretrained=bool(pretrained), access=access, **kwargs)
     chosen = given(space=space, generator=generator, resolution=resolution)
-    model: nn.Module = timm.create_model(model_name, pretrained, **asked, **chosen, **kwargs)
-    if is_ours(model_name.partition(".")[0]):
+    model: nn.Module = timm.create_model(str(model_name), pretrained, **asked, **chosen, **kwargs)
+    if is_ours(str(model_name).partition(".")[0]):
         forget_request(model)
     return model
 
@@ -284,8 +287,18 @@ def list_models() -> list[str]:
     return [*dict.fromkeys([*families(), *zoo_entries()])]
 
 
-def _check_name(name: str, pretrained: Pretrained) -> None:
-    """Refuse a registry name or tag that timm does not know, with near matches; sources such as hf-hub: pass.
+def is_model(name: str) -> bool:
+    """Whether a name is one that timm knows, ours among them; a tag may follow."""
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
+def _place(name: str | Path, made: bool) -> Place | None:
+    """Where a saved model is, if its name says so; a family that gets a budget or an architecture is no folder."""
+    return None if made and name in families() else read_name(name, is_model)
+
+
+def _check_name(name: str, pretrained: Pretrained, saved: bool) -> None:
+    """Refuse a registry name or tag that timm does not know, with near matches; a saved model's place passes.
 
     Raises:
         UnknownNameError: If there is none of that name, or ``pretrained`` names weights beside a fixed network.
@@ -296,7 +309,7 @@ def _check_name(name: str, pretrained: Pretrained) -> None:
             f"{name} is one fixed network and takes pretrained=True, or {base}.TAG as its name; only a network that "
             "is made for a budget inherits from a supernet."
         )
-    if ":" in name or "/" in name:
+    if saved:
         return
     if not timm.is_model(base):
         raise unknown_name("model", base, [*list_models(), *timm.list_models()])

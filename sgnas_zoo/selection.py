@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.answers import Generated, answer
@@ -113,7 +114,8 @@ def load(generator: object, space: str, access: Access = Access()) -> ArchGenera
         return generator
     if generator is None:
         return default_generator(space)
-    return load_generator(str(generator), **access._replace(revision=None)._asdict())
+    named = generator if isinstance(generator, Path) else str(generator)
+    return load_generator(named, **access._replace(revision=None)._asdict())
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sgnas_zoo.errors import ArchError, PretrainedError, unknown_name
 from sgnas_zoo.hub.generators import published_generator
+from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet, published_supernet
 from sgnas_zoo.search.budgets import broadcast
@@ -25,10 +26,10 @@ Pretrained = bool | str | Path
 
 
 def is_place(pretrained: Pretrained) -> bool:
-    """Whether ``pretrained`` names a folder or a repo rather than a tag; a known tag is a tag."""
-    if isinstance(pretrained, bool) or pretrained in {entry.tag for entry in supernet_entries()}:
+    """Whether ``pretrained`` names a folder or a repo, in any spelling of ``read_name``, rather than a tag."""
+    if isinstance(pretrained, bool):
         return False
-    return isinstance(pretrained, Path) or "/" in pretrained or Path(pretrained).exists()
+    return read_name(pretrained, {entry.tag for entry in supernet_entries()}.__contains__) is not None
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def find_supernet(
         ArtifactError: If a supernet cannot be loaded.
     """
     if is_place(pretrained):
-        return load_supernet(str(pretrained), **access._asdict()), None
+        return load_supernet(pretrained, **access._asdict()), None  # type: ignore[arg-type]  # a place is no bool
     names = tagged_spaces(pretrained, family)
     if space is None and arch is not None:
         space = next((name for name in names if _reads(name, arch)), names[0])

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config
+from sgnas_zoo.hub.names import CONFIG, read_place
 from sgnas_zoo.hub.remote import Access, Repo
 
-WEIGHTS, CONFIG, PROFILE = "model.safetensors", "config.json", "profile.json"
+WEIGHTS, PROFILE = "model.safetensors", "profile.json"
 
 
 class Artifact:
     """A folder, or a Hub repo at one commit whose files are fetched when they are asked for.
 
     Args:
-        folder_or_repo: A folder, or a repo id with an optional ``@revision``.
+        folder_or_repo: A folder, or a repo id with an optional ``@revision``, in any spelling of ``read_name``.
         access: How to reach a repo; nothing of it concerns a folder.
 
     Raises:
@@ -30,11 +31,11 @@ class Artifact:
     """
 
     def __init__(self, folder_or_repo: str | Path, access: Access = Access()) -> None:  # noqa: B008  # immutable
-        self.id = str(folder_or_repo)
-        path = Path(folder_or_repo)
-        if path.is_file():
-            raise ArtifactError(f"{path} is a file; name the folder that holds {CONFIG} and {WEIGHTS}.")
-        self._place: Path | Repo = path if path.exists() else Repo(self.id, access)
+        place = read_place(folder_or_repo)
+        self.id = str(place)
+        if place.folder is not None and place.folder.is_file():
+            raise ArtifactError(f"{place} is a file; name the folder that holds {CONFIG} and {WEIGHTS}.")
+        self._place: Path | Repo = place.folder or Repo(place.repo, access)
         self.commit = self._place.commit if isinstance(self._place, Repo) else None
 
     def file(self, name: str) -> Path:

@@ -37,7 +37,7 @@ class Kind:
 
 KINDS: Registry[Kind] = Registry("kind of artifact")
 for _kind in (
-    Kind("model", (CONFIG, WEIGHTS), lambda folder: load_model(f"local-dir:{folder}")),
+    Kind("model", (CONFIG, WEIGHTS), load_model),
     Kind("generator", (CONFIG, WEIGHTS), load_generator),
     Kind("supernet", (CONFIG, WEIGHTS, CALIBRATION), load_supernet),
     Kind("profile", (PROFILE,), load_profile),

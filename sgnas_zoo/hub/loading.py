@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import parse_model_name
 from torch import nn
 
-from sgnas_zoo.errors import ArtifactError, UnknownNameError, ZooError
+from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
 from sgnas_zoo.hub.remote import Access
@@ -25,7 +24,7 @@ MAX_CLASSES, MAX_NUMBER, MAX_SIDE, MAX_CHANS, MAX_TEXT = 100_000, 100_000, 4096,
 
 
 def load_model(
-    name: str,
+    name: str | Path,
     *,
     pretrained: bool = True,
     access: Access = Access(),  # noqa: B008  # immutable
@@ -34,7 +33,7 @@ def load_model(
     """Create a saved timm model, one of ours or another.
 
     Args:
-        name: ``local-dir:FOLDER`` or ``hf-hub:USER/NAME[@REVISION]``.
+        name: A folder or a Hub repo, in any spelling of ``read_name``.
         pretrained: Load its weights; its config is read in any case.
         access: How to reach a repo; it is read at one commit.
         kwargs: For timm, before what the config says (``num_classes``, ``in_chans``, ``features_only``, ...).
@@ -46,7 +45,7 @@ def load_model(
         ArtifactError: If it is missing, damaged, not a timm model, or its weights do not fit its config.
         TypeError: For keywords that timm does not know.
     """
-    artifact = _find(name, access)
+    artifact = Artifact(name, access)
     stated = _read(artifact)
     shapes = _shapes(artifact.id, stated)
     cfg = dict(stated.pretrained_cfg)
@@ -78,22 +77,6 @@ class _Stated(NamedTuple):
     arguments: dict[str, Any]
     pretrained_cfg: dict[str, Any]
     record: dict[str, Any]
-
-
-def _find(name: str, access: Access) -> Artifact:
-    """The folder or repo of a name with a source.
-
-    Raises:
-        UnknownNameError: If the source is unknown.
-        ArtifactError: If the folder or repo does not exist.
-    """
-    try:
-        source, place = parse_model_name(name)
-    except ValueError as error:
-        raise UnknownNameError(f"{error}; write local-dir:FOLDER or hf-hub:USER/NAME.") from error
-    if source == "local-dir" and not Path(place).is_dir():
-        raise ArtifactError(f"There is no folder {place}; name one that save_model or a recipe wrote.")
-    return Artifact(place, access)
 
 
 def _read(artifact: Artifact) -> _Stated:

@@ -10,6 +10,7 @@ from sgnas_zoo.costs.profile_file import read_profile
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import MAX_CONFIG_BYTES
 from sgnas_zoo.hub.artifacts import PROFILE, Artifact
+from sgnas_zoo.hub.names import read_place
 from sgnas_zoo.hub.remote import Access
 
 
@@ -17,14 +18,16 @@ def load_profile(place: str | Path, access: Access = Access()) -> Profile:  # no
     """Load a profile.
 
     Args:
-        place: Its file, a folder that holds ``profile.json``, or a Hub repo id with an optional ``@revision``.
+        place: Its file, a folder that holds ``profile.json``, or a Hub repo id with an optional ``@revision``, in any
+            spelling of ``read_name``.
         access: How to reach a repo; nothing of it concerns a file or folder.
 
     Raises:
         ArtifactError: If there is none, or it is damaged.
     """
-    path, source = Path(place), ""
-    if not path.is_file():
+    found, source = read_place(place), ""
+    path = found.folder or Path(PROFILE)
+    if found.folder is None or not path.is_file():
         artifact = Artifact(place, access)
         path = artifact.file(PROFILE)
         source = f"{artifact.id.partition('@')[0]}@{artifact.commit}" if artifact.commit else ""
