@@ -26,20 +26,19 @@ import torch
 
 import sgnas_zoo
 from sgnas_zoo.cli_options import Count, UserPath, column_options
-from sgnas_zoo.files import check_file, sha256, write_whole
-from sgnas_zoo.hub.artifacts import WEIGHTS
+from sgnas_zoo.errors import printable
+from sgnas_zoo.files import check_file, write_whole
+from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input
+from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input, weights_sha256
 from sgnas_zoo.training.options import RecipeCommand, resolved
 from sgnas_zoo.training.outputs import reads_as
 from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader
 from sgnas_zoo.training.sources import Source, load_images
 
-LOCAL = "local-dir:"
-
 
 @click.command("evaluate", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
-@click.option("--model", help="Any name of timm that has weights: local-dir:FOLDER, hf-hub:USER/NAME, resnet18, ...")
+@click.option("--model", help="Whatever has weights: a folder, USER/NAME on the Hub, or a name of timm.")
 @click.option("--flops", type=Count(), help="Inherited weights for a budget: most FLOPs (MACs), such as 4M.")
 @click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
 @click.option("--arch", help="Inherited weights for an architecture string.")
@@ -86,6 +85,8 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
         return
 
     cfg = network.pretrained_cfg
+    if said := caveat(model or "The network", network):
+        click.echo(printable(said), err=True)
     if (names := cfg.get("label_names")) and list(names) != list(images.classes):
         click.echo("The model's classes have other names than the dataset's; see that they are the same.", err=True)
     record: dict[str, Any] = getattr(network, "sgnas", {})
@@ -97,13 +98,11 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
         "dataset": dict(images.record),
         "preprocessing": {key: cfg[key] for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode")},
         "weights": record.get("weights"),
-        "weights_sha256": None,
+        "weights_sha256": weights_sha256(network),
         "settings": resolved(ctx),
         "processes": accelerator.num_processes,
         "versions": {"torch": torch.__version__, "timm": timm.__version__, "sgnas_zoo": sgnas_zoo.__version__},
     }
-    if model and model.startswith(LOCAL):
-        result["weights_sha256"] = sha256(Path(model.removeprefix(LOCAL)) / WEIGHTS)
     if output:
         write_whole(output, result)
     click.echo(json.dumps(result, indent=2))

@@ -28,6 +28,8 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options
+from sgnas_zoo.errors import printable
+from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.accumulation import launched
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fitting import Run, fit
@@ -49,7 +51,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 
 
 @click.command("finetune", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
-@click.option("--model", help="Any name of timm that has weights: local-dir:FOLDER, hf-hub:USER/NAME, resnet18, ...")
+@click.option("--model", help="Whatever has weights: a folder, USER/NAME on the Hub, or a name of timm.")
 @click.option("--flops", type=Count(), help="Inherited weights for a budget: most FLOPs (MACs), such as 4M.")
 @click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
 @click.option("--arch", help="Inherited weights for an architecture string.")
@@ -124,6 +126,8 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
         num_classes=len(kept.classes), generator=generator, drop_rate=drop_rate or None,
         drop_path_rate=drop_path_rate or None,
     )  # fmt: skip
+    if accelerator.is_main_process and (said := caveat(model or "The network", network)):
+        click.echo(printable(said), err=True)
     if list(network.pretrained_cfg.get("label_names") or kept.classes) != list(kept.classes):
         network.reset_classifier(len(kept.classes))
     set_input(network, resolution, label_names=kept.classes, label_descriptions=None)

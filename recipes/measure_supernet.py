@@ -35,6 +35,7 @@ from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config, write_whole
 from sgnas_zoo.hub.generators import load_generator
+from sgnas_zoo.hub.names import read_folder
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.decode import Bound, decode
 from sgnas_zoo.search.propose import propose
@@ -55,7 +56,7 @@ from sgnas_zoo.training.sources import Source, load_images
 @click.option("--dataset", required=True, help="Hub id or folder.")
 @column_options
 @click.option("--output", type=UserPath(), required=True, help="Folder of figures and plots.")
-@click.option("--trained", type=click.Path(path_type=Path), multiple=True, help="Folder that retrain.py filled.")
+@click.option("--trained", multiple=True, help="Folder that retrain.py filled.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--budgets", type=click.IntRange(min=2), default=12, show_default=True, help="Budgets over the range.")
 @click.option("--randoms", type=click.IntRange(min=0), default=4, show_default=True, help="Random networks a budget.")
@@ -63,7 +64,7 @@ from sgnas_zoo.training.sources import Source, load_images
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the random networks and the limit.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.pass_context
-def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output: Path, trained: Sequence[Path],
+def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output: Path, trained: Sequence[str],
          split: str, budgets: int, randoms: int, limit: int | None, seed: int, workers: int,
          **columns: Any) -> None:  # fmt: skip
     """Measure a supernet and its generator."""
@@ -81,7 +82,8 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
     )
     limits = np.linspace(*makes.cost_range, budgets).tolist()
     generated = [answer.arch for answer in propose(makes, {table: limits})]
-    retrained = [read_retrained(folder, space.name) for folder in trained]
+    filled = [read_folder(folder) for folder in trained]
+    retrained = [read_retrained(folder, space.name) for folder in filled]
     drawn = [arch for most in limits for arch in random_archs(table, most, randoms, seed)]
     weights.supernet.to(accelerator.device)
 
@@ -112,7 +114,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
         "retrained": [{**record, "inherited_top1": pair[0]} for record, pair in zip(retrained, pairs, strict=True)],
         "kendall_tau": float(kendalltau(*zip(*pairs, strict=True)).statistic) if len(pairs) > 1 else None,
         "dataset": dict(images.record),
-        "settings": {**resolved(ctx), "output": None, "trained": [folder.name for folder in trained]},
+        "settings": {**resolved(ctx), "output": None, "trained": [folder.resolve().name for folder in filled]},
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
     write_whole(output / "evaluation.json", evidence)

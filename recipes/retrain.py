@@ -61,7 +61,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
 @click.option("--params", type=Count(), help="Most parameters, such as 5M.")
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space; its YAML holds the settings.")
 @click.option("--arch", help="Architecture string of the space, instead of a budget.")
-@click.option("--model", help="Any name of timm, such as sgnas_a, instead of a budget.")
+@click.option("--model", help="Instead of a budget: a name of timm, or a folder or repo, of which the network counts.")
 @click.option("--generator", help="Folder or Hub repo; by default the embedded one of the space.")
 @click.option("--dataset", default="ILSVRC/imagenet-1k", show_default=True, help="Hub id or folder.")
 @column_options

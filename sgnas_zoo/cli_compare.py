@@ -145,13 +145,18 @@ def _supernets(places: Sequence[str], strategies: Sequence[str], space: str) -> 
 
 def _generator(place: str | None, space: str) -> tuple[ArchGenerator, float]:
     """A generator, and the hours that its training took as far as its folder says."""
+    from sgnas_zoo.errors import ArtifactError
     from sgnas_zoo.files import read_config
+    from sgnas_zoo.hub.artifacts import Artifact
+    from sgnas_zoo.hub.card_text import Fields
     from sgnas_zoo.hub.cards import EVALUATION
     from sgnas_zoo.selection import load
     from sgnas_zoo.zoo import embedded_generator
 
     generator = load(place, space)
-    folder = Path(place) if place else embedded_generator(space)
-    if folder is None or not (folder / EVALUATION).is_file():
+    artifact = Artifact(place or embedded_generator(space) or "")
+    try:
+        told = Fields(read_config(artifact.file(EVALUATION)), EVALUATION)
+        return generator, told.part("training").number("hours") or 0.0
+    except ArtifactError:  # it tells nothing
         return generator, 0.0
-    return generator, float(read_config(folder / EVALUATION).get("training", {}).get("hours", 0.0))

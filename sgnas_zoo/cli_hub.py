@@ -8,28 +8,33 @@ from typing import Any
 import click
 
 from sgnas_zoo.cli_options import UserPath, push_options
+from sgnas_zoo.errors import printable
 
 
 @click.command()
-@click.argument("path", type=UserPath())
+@click.argument("path")
 @click.argument("repo", metavar="USER/NAME")
 @push_options
-def push(path: Path, repo: str, **hub: Any) -> None:
+def push(path: str, repo: str, **hub: Any) -> None:
     """Publish a model, generator or supernet (the folder PATH), or a device profile (the file), as one commit."""
-    publish(path, repo, **hub)
+    from sgnas_zoo.hub.names import read_folder
+
+    publish(read_folder(path), repo, **hub)
 
 
 @click.command()
-@click.argument("path", type=UserPath())
+@click.argument("path")
 @click.option("--repo", metavar="USER/NAME", help="Hub id that the card names.")
-def card(path: Path, repo: str | None) -> None:
+def card(path: str, repo: str | None) -> None:
     """Render the card of the artifact in the folder PATH anew."""
     from sgnas_zoo.hub.cards import write_card
     from sgnas_zoo.hub.kinds import check_folder
+    from sgnas_zoo.hub.names import read_folder
 
-    check_folder(path)
-    write_card(path, repo)
-    click.echo(f"Wrote {path / 'README.md'}", err=True)
+    folder = read_folder(path)
+    check_folder(folder)
+    write_card(folder, repo)
+    click.echo(f"Wrote {folder / 'README.md'}", err=True)
 
 
 @click.command()
@@ -46,13 +51,15 @@ def convert(file: Path, output: Path, space: str | None, prior: Path | None, for
 
 
 @click.command()
-@click.argument("path", type=UserPath())
-def shim(path: Path) -> None:
+@click.argument("path")
+def shim(path: str) -> None:
     """Let transformers load the model in PATH with trust_remote_code=True, without importing sgnas_zoo."""
+    from sgnas_zoo.hub.names import read_folder
     from sgnas_zoo.hub.shim import SHIM, add_shim
 
-    add_shim(path)
-    click.echo(f"Wrote {path / SHIM} and named it in config.json; push the folder to publish it.", err=True)
+    folder = read_folder(path)
+    add_shim(folder)
+    click.echo(f"Wrote {folder / SHIM} and named it in config.json; push the folder to publish it.", err=True)
 
 
 def publish(folder: Path, repo: str, **hub: Any) -> None:
@@ -70,5 +77,5 @@ def publish(folder: Path, repo: str, **hub: Any) -> None:
 
     done = run(folder, repo, **hub)
     what = "Pushed to" if done.changed else "Nothing has changed at"
-    click.echo(f"{what} {done.url} (commit {done.commit[:12]}).", err=True)
+    click.echo(f"{what} {printable(done.url)} (commit {done.commit[:12]}).", err=True)
     click.echo(f"Load it after `import sgnas_zoo` as {repo}@{hub['tag'] or done.commit[:12]}.", err=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.cli_options import UserPath
+from sgnas_zoo.cli_options import UserPath, told
+from sgnas_zoo.errors import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,6 +105,7 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
     loaded = {name: load(name) for name in models}
     with bars() as progress:
         rows = side_by_side(loaded, setups, resolution=resolution, rounds=rounds, progress=progress)
+    say_untrained(loaded)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
@@ -129,10 +131,13 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
     """Export a model's deploy form, run the file, and compare it with torch before it counts as done."""
     from sgnas_zoo.export import FORMATS
     from sgnas_zoo.export import export as run
+    from sgnas_zoo.factory import is_model
+    from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.measure.side_by_side import input_size
 
     chosen = FORMATS[format_]
-    target = output or Path(_short_name(model) + chosen.suffix)
+    place = read_name(model, is_model)
+    target = output or Path((place.name if place else model) + chosen.suffix)
     network = load(model)
     side = None if resolution is None else (input_size(network)[0], resolution, resolution)
     done = run(network, target, format_, input_size=side, force=force)
@@ -140,24 +145,37 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
     click.echo(
         f"Wrote {target} ({details}); it differs from torch by {done.error:.1e} of the largest output.", err=True
     )
+    say_untrained({model: network})
     click.echo(str(target))
 
 
-def _short_name(model: str) -> str:
-    """What to call a model's file: the last part of its name, without a revision; a folder's own name for ``.``."""
-    from sgnas_zoo.files import user_path
-
-    place = model.removeprefix("local-dir:")
-    return user_path(place).name if Path(place).is_dir() else Path(model.partition("@")[0].rpartition(":")[2]).name
-
-
 def load(name: str) -> nn.Module:
-    """A model by folder, Hub repo, or a name of this zoo or of timm; names come with random weights."""
-    from sgnas_zoo.factory import create_model
+    """A model by folder, Hub repo, or a name of this zoo or of timm; its record says where its weights are untrained.
 
-    if Path(name).is_dir():
-        return create_model(f"local-dir:{name}", pretrained=True).eval()
-    return create_model(f"hf-hub:{name}" if "/" in name else name, pretrained="/" in name).eval()
+    What lies in a folder or a repo comes with its weights, and so does a name with a tag that has some
+    (``resnet18.a1_in1k``). Other names come with fresh weights.
+    """
+    from timm.models import is_model_pretrained
+
+    from sgnas_zoo.factory import create_model, is_model
+    from sgnas_zoo.hub.names import read_name
+    from sgnas_zoo.models.origin import mark_untrained
+
+    weighty = read_name(name, is_model) is not None or ("." in name and is_model_pretrained(name))
+    with told():
+        model = create_model(name, pretrained=weighty).eval()
+    if not weighty:
+        mark_untrained(model)
+    return model
+
+
+def say_untrained(models: Mapping[str, nn.Module]) -> None:
+    """Say of which models the weights are untrained."""
+    from sgnas_zoo.models.origin import caveat
+
+    for name, model in models.items():
+        if said := caveat(name, model):
+            click.echo(printable(said), err=True)
 
 
 def _from_csv(path: Path, **known: Any) -> Profile:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.errors import DataWarning, ZooError
+from sgnas_zoo.errors import DataWarning, ZooError, printable
 
 SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -54,7 +54,7 @@ def one_line() -> Iterator[None]:
     except getattr(click.exceptions, "NoArgsIsHelpError", ()):
         raise
     except click.UsageError as error:
-        raise BadInput(error.format_message()) from error
+        raise BadInput(printable(" ".join(error.format_message().split()))) from error
     except ZooError as error:
         raise BadInput(str(error)) from error
     finally:
@@ -68,7 +68,7 @@ def told() -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for caveat in caveats:
-        click.echo(str(caveat.message), err=True)
+        click.echo(printable(caveat.message), err=True)
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.errors import unknown_name
+from sgnas_zoo.errors import printable, unknown_name
+
+SHOWN = (
+    "kind", "id", "revision", "architecture", "space", "arch", "form", "weights", "macs", "params", "bitops",
+    "latency_ms", "measured_ms", "resolution", "num_classes", "cost", "range", "prior", "pool", "device", "runtime",
+    "threads", "dtype", "batch_size", "date",
+)  # fmt: skip
+"""What ``info`` tells of an artifact, where its config says it."""
 
 
 @click.command("list")
@@ -42,12 +49,15 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(name: str, as_json: bool) -> None:
-    """Show a published network or a search space."""
+    """Show a published network, a search space, or the artifact in a folder or a Hub repo."""
+    from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.zoo import zoo_entries
 
     base, _, tag = name.partition(".")
-    if base in zoo_entries() and tag in ("", "in1k"):
+    if read_name(name, lambda word: word in SPACES or word.partition(".")[0] in zoo_entries()):
+        details = _artifact(name)
+    elif base in zoo_entries() and tag in ("", "in1k"):
         details = _entry(base)
     elif name in SPACES:
         details = _space(name)
@@ -61,7 +71,8 @@ def info(name: str, as_json: bool) -> None:
     for key, value in details.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         text = ", ".join(map(str, text)) if isinstance(text, list) else text
-        click.echo(f"{key:12}{text:,}" if isinstance(text, int) and not isinstance(text, bool) else f"{key:12}{text}")
+        text = f"{text:,}" if isinstance(text, int) and not isinstance(text, bool) else text
+        click.echo(printable(f"{key:12}{text}"))
 
 
 def _entry(name: str) -> dict[str, Any]:
@@ -72,6 +83,21 @@ def _entry(name: str) -> dict[str, Any]:
         "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
         "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
     }  # fmt: skip
+
+
+def _artifact(name: str) -> dict[str, Any]:
+    """What an artifact says of itself, once it proves to be whole."""
+    from sgnas_zoo.cli_options import told
+    from sgnas_zoo.hub.artifacts import Artifact
+    from sgnas_zoo.hub.kinds import find_kind
+
+    artifact = Artifact(name)
+    kind, config = find_kind(artifact)
+    with told():
+        kind.load(name)
+    record = config.get("sgnas") or {}
+    stated = {**config, **record, "kind": kind.name, "id": artifact.id, "revision": artifact.commit}
+    return {key: stated[key] for key in SHOWN if stated.get(key) is not None}
 
 
 def _space(name: str) -> dict[str, Any]:

@@ -379,7 +379,7 @@ def dumping(content):
 
 
 def test_control_right_content_passes(small, tmp_path):
-    fake = dataclasses.replace(dumping(lambda _: pt2(small, images(2, 3, 8, 8))), suffix=".pt2")
+    fake = dataclasses.replace(dumping(lambda *_: pt2(small, images(2, 3, 8, 8))), suffix=".pt2")
     with FORMATS.temporarily("fake", fake):
         assert export(small, tmp_path / "net", "fake").error < 1e-5
 
@@ -390,7 +390,7 @@ def test_wrong_file_is_refused_and_not_kept(wrong, force, small, tmp_path):
     target = tmp_path / "net.fake"
     if force:
         target.write_text("before")
-    fake = dumping(lambda _: WRONG[wrong](small))
+    fake = dumping(lambda *_: WRONG[wrong](small))
     with FORMATS.temporarily("fake", fake), pytest.raises(ModelError) as error:
         export(small, target, "fake", force=force)
     runs = wrong not in ("fixed batch", "cut short", "nothing")
@@ -452,9 +452,9 @@ def test_existing_file_is_replaced_with_force_only(small, tmp_path):
 def test_file_that_appears_meanwhile_is_kept(small, tmp_path):
     target = tmp_path / "net.pt2"
 
-    def dump(program):
+    def dump(program, metadata):
         target.write_text("mine")
-        return FORMATS["pt2"].dump(program)
+        return FORMATS["pt2"].dump(program, metadata)
 
     fake = dataclasses.replace(FORMATS["pt2"], dump=dump)
     with FORMATS.temporarily("fake", fake), pytest.raises(ArtifactError, match="exists; choose another name"):

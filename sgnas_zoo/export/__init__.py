@@ -23,6 +23,7 @@ from sgnas_zoo.export.onnx_format import ONNX, write_onnx
 from sgnas_zoo.export.pt2_format import PT2
 from sgnas_zoo.files import new_file
 from sgnas_zoo.models.deploy import deploy
+from sgnas_zoo.models.origin import weights_of
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.registry import Registry
 
@@ -40,7 +41,8 @@ class Exported(NamedTuple):
         error: Largest difference to an output of the original, relative to the largest absolute value of that output;
             over all outputs and the checked batch sizes.
         details: For people and JSON: "input_size" (channels, height, width), "batch" ("dynamic" or a number),
-            "outputs" (names; where the format has none, in this order), "memory_format", and what the format adds.
+            "outputs" (names; where the format has none, in this order), "memory_format", "weights" (where they come
+            from, as the model's record says), and what the format adds.
     """
 
     path: Path
@@ -62,7 +64,8 @@ def export(
 
     The file takes float32 images of shape (batch, channels, height, width), normalised as in training, in contiguous
     memory, and gives what the model gives in evaluation mode: logits, or one map for each level of a ``features_only``
-    model. It is written beside the target under another name and takes its place once the outputs agree.
+    model. It is written beside the target under another name and takes its place once the outputs agree. Its metadata
+    says under "weights" where the weights come from: "untrained", "inherited", ..., "unknown".
 
     Args:
         model: A timm model in float32, on any device and in any mode. It stays as it is.
@@ -94,13 +97,13 @@ def export(
             deployed = portable(deploy(original))
         with readable(f"{type(model).__name__} cannot be exported as {format}", "choose another format."):
             program = trace(deployed, images[0], chosen.dynamic)
-            staging.write_bytes(chosen.dump(program))
+            staging.write_bytes(chosen.dump(program, {"weights": weights_of(model)}))
         with readable(f"The exported {format} file does not run", "choose another format."):
             runner = chosen.load(staging)
             error = check(runner, images, expected, format)
     details = {
         "input_size": list(size), "batch": "dynamic" if chosen.dynamic else 1, "outputs": output_names(program),
-        "memory_format": "contiguous", **chosen.details,
+        "memory_format": "contiguous", "weights": weights_of(model), **chosen.details,
     }  # fmt: skip
     return Exported(target, format, error, details)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,14 @@ def _quietly() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def _dump(program: ExportedProgram) -> bytes:
+def _dump(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
     with _quietly():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        lowered: Any = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-        return bytes(lowered.buffer)
+        told = dict(metadata)  # methods that answer a constant: the format has no other place for text
+        edge: Any = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=told)
+        return bytes(edge.to_executorch().buffer)
 
 
 def _load(path: Path) -> Runner:

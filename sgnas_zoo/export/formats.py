@@ -27,7 +27,7 @@ class Format:
     Args:
         name: Registry name.
         suffix: Of its files, with the dot.
-        dump: Makes the content of a file.
+        dump: Makes the content of a file, with metadata in it.
         load: Opens a file in the format's own runtime, as its users will.
         packages: What it imports beyond torch.
         extra: The extra of this distribution that installs them.
@@ -37,7 +37,7 @@ class Format:
 
     name: str
     suffix: str
-    dump: Callable[[ExportedProgram], bytes]
+    dump: Callable[[ExportedProgram, Mapping[str, str]], bytes]
     load: Callable[[Path], Runner]
     packages: tuple[str, ...] = ()
     extra: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ def write_onnx(module: nn.Module, example: Tensor, path: str | Path, *, dynamic:
     """
     ONNX.check_installed()
     with readable(f"{type(module).__name__} cannot be exported as onnx", "run it in torch."):
-        content = _dump(trace(module, example, dynamic))
+        content = _dump(trace(module, example, dynamic), {})
     Path(path).write_bytes(content)
 
 
-def _dump(program: ExportedProgram) -> bytes:
+def _dump(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
     exported: Any = torch.onnx.export(
         program,
         (),  # the program knows its example and which of its dimensions are open; this only names the open one
@@ -47,6 +48,7 @@ def _dump(program: ExportedProgram) -> bytes:
         dynamo=True,
         verbose=False,
     )
+    exported.model.metadata_props.update(metadata)
     content: bytes = exported.model_proto.SerializeToString()
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,9 +12,9 @@ from torch.export import ExportedProgram
 from sgnas_zoo.export.formats import Format, Runner
 
 
-def _dump(program: ExportedProgram) -> bytes:
+def _dump(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()  # a full disk is then an OSError of ours, not a RuntimeError of torch's
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files=dict(metadata))
     return buffer.getvalue()
 
 

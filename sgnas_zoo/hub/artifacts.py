@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config
-from sgnas_zoo.hub.names import CONFIG, read_place
+from sgnas_zoo.hub.names import CONFIG as CONFIG
+from sgnas_zoo.hub.names import read_place
 from sgnas_zoo.hub.remote import Access, Repo
 
 WEIGHTS, PROFILE = "model.safetensors", "profile.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config
-from sgnas_zoo.hub.artifacts import CONFIG, PROFILE, WEIGHTS, described_by, kind_name
+from sgnas_zoo.hub.artifacts import CONFIG, PROFILE, WEIGHTS, Artifact, described_by, kind_name
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.loading import load_model
 from sgnas_zoo.hub.profiles import load_profile
@@ -27,12 +27,12 @@ class Kind:
     Args:
         name: What users call it.
         files: Files it cannot do without.
-        load: Loads a folder of it, or raises ArtifactError.
+        load: Loads a folder or repo of it, or raises ArtifactError.
     """
 
     name: str
     files: tuple[str, ...]
-    load: Callable[[Path], object]
+    load: Callable[[Any], object]
 
 
 KINDS: Registry[Kind] = Registry("kind of artifact")
@@ -55,6 +55,22 @@ def kind_of(config: dict[str, Any], where: object) -> Kind:
     if name is None or name not in KINDS:
         raise ArtifactError(f"{where} holds no {', '.join(KINDS)}; name a folder that a recipe or `generate` wrote.")
     return KINDS[name]
+
+
+def find_kind(artifact: Artifact) -> tuple[Kind, dict[str, Any]]:
+    """What kind an artifact is of, in a folder or a repo, and the config that says so.
+
+    Raises:
+        ArtifactError: If it is of none.
+    """
+    try:
+        config = read_config(artifact.file(CONFIG))
+    except ArtifactError as error:
+        try:
+            config = read_config(artifact.file(PROFILE))
+        except ArtifactError:
+            raise error from None
+    return kind_of(config, artifact.id), config
 
 
 def check_folder(folder: Path) -> Kind:

@@ -15,6 +15,7 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
 from sgnas_zoo.hub.remote import Access
+from sgnas_zoo.models.origin import mark_untrained
 from sgnas_zoo.models.record import KEPT
 from sgnas_zoo.spaces import families
 from sgnas_zoo.zoo import zoo_entries
@@ -46,7 +47,7 @@ def load_model(
         TypeError: For keywords that timm does not know.
     """
     artifact = Artifact(name, access)
-    stated = _read(artifact)
+    stated = read_stated(artifact)
     shapes = _shapes(artifact.id, stated)
     cfg = dict(stated.pretrained_cfg)
     if pretrained:
@@ -67,11 +68,13 @@ def load_model(
         model.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
         origin = {"id": artifact.id, "revision": artifact.commit}
         model.sgnas = {**stated.record, "loaded_from": origin}  # type: ignore[assignment]
+        if not pretrained:
+            mark_untrained(model)
     return model
 
 
-class _Stated(NamedTuple):
-    """What a config says of a model, checked."""
+class Stated(NamedTuple):
+    """What a config says of a model, checked: timm's arguments, and the record that came with it."""
 
     architecture: str
     arguments: dict[str, Any]
@@ -79,7 +82,7 @@ class _Stated(NamedTuple):
     record: dict[str, Any]
 
 
-def _read(artifact: Artifact) -> _Stated:
+def read_stated(artifact: Artifact) -> Stated:
     """Read a model's config, field by field.
 
     Raises:
@@ -101,7 +104,7 @@ def _read(artifact: Artifact) -> _Stated:
         for key, check in (("label_names", _names), ("label_descriptions", _descriptions)):
             if (labels := config.get(key, stated.get(key))) is not None:
                 cfg[key] = check(labels, classes)
-        return _Stated(architecture, arguments, cfg, _mapping(config.get("sgnas", {})))
+        return Stated(architecture, arguments, cfg, _mapping(config.get("sgnas", {})))
     except (KeyError, ValueError, TypeError) as error:
         raise invalid_config(artifact.id, error) from error
 
@@ -122,7 +125,7 @@ def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in stated.items() if key != "num_classes"}
 
 
-def _shapes(name: str, stated: _Stated) -> dict[str, tuple[int, ...]]:
+def _shapes(name: str, stated: Stated) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of the network that a config describes, which is built without memory for them.
 
     Raises:

@@ -38,7 +38,7 @@ class Place(NamedTuple):
 def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False) -> Place | None:
     """Where something is that a user has named; None for a plain name such as ``sgnas_a`` or ``sgnas_a.in1k``.
 
-    A folder is written as it is (``my-model``, ``./my-model``, ``runs/model``, ``.``, ``~/model``) or ``local-dir:FOLDER``,
+    A folder is written as it is (``my-model``, ``./my-model``, ``a/b``, ``.``, ``~/model``) or ``local-dir:FOLDER``,
     a repo ``USER/NAME[@REVISION]`` or ``hf-hub:USER/NAME[@REVISION]``. What is a folder here is no repo.
 
     Args:
@@ -60,7 +60,9 @@ def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False
     folder = Path(os.path.expanduser(text))
     if text and is_name(text):
         if os.path.isfile(folder / CONFIG):
-            raise UnknownNameError(f"{name} is a name and a folder here; write ./{name} for the folder, or move it away.")
+            raise UnknownNameError(
+                f"{name} is a name and a folder here; write ./{name} for the folder, or move it away."
+            )
         return None
     if text and os.path.exists(folder):
         return Place(folder)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sgnas_zoo.hub.card_text import title
 from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
 from sgnas_zoo.training.comparing import Row
 from sgnas_zoo.training.curves import Panel, plot_panels
@@ -115,7 +116,7 @@ def _supernets(record: Mapping[str, Any]) -> list[list[str]]:
     for name, net in record["supernets"].items():
         said = {**net["training"], **net["training"].get("final", {})}
         names = ("sampler", "epochs", "steps", "path_evaluations", "hours", "seed")
-        rows.append([name, *(str(said.get(field, "-")) for field in names)])
+        rows.append([name, *(title(str(said.get(field, "-"))) for field in names)])
     return rows
 
 

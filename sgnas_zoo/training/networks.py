@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import timm
 from safetensors import SafetensorError
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import resolve_model_input_args
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
-from sgnas_zoo.factory import create_model
+from sgnas_zoo.factory import create_model, is_model
+from sgnas_zoo.files import sha256
+from sgnas_zoo.hub.artifacts import WEIGHTS, Artifact
+from sgnas_zoo.hub.loading import read_stated
+from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
 from sgnas_zoo.models.record import arguments
 from sgnas_zoo.spaces import SPACES
@@ -30,7 +34,7 @@ def make_network(
     """Create the network that a recipe's options describe: by name, by architecture string, or for budgets.
 
     Args:
-        model: A name for timm (``local-dir:`` and ``hf-hub:`` too), or None.
+        model: A name for timm, or a folder or repo of a saved model in any spelling of ``read_name``; or None.
         flops: Budget in MACs, without a name.
         params: Budget in parameters, without a name.
         space: Search space of the budgets or of ``arch``; beside a name it says nothing.
@@ -55,15 +59,39 @@ def make_network(
     else:
         name = model
     try:
-        if model and resolution and (":" in model or timm.is_model(model.partition(".")[0])):
-            sized = resolve_model_input_args(model, {"img_size": resolution})
-            kwargs |= {key: sized[key] for key in ("img_size",) if key in sized}  # ViT and others are built for a size
+        if model and resolution:
+            kwargs |= _sized(model, resolution)
         return create_model(name, pretrained=pretrained, **kwargs)
     except ZooError:
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
         raise PretrainedError(f"Cannot make {name}: {reason}; check its name and the options for it.") from error
+
+
+def _sized(model: str, resolution: int) -> dict[str, Any]:
+    """The argument that states the input side, for networks that are built for one: ViT and others."""
+    name, own = model, {}
+    if read_name(model, is_model) is not None:
+        stated = read_stated(Artifact(model))
+        name, own = stated.architecture, {**stated.arguments, "pretrained_cfg": stated.pretrained_cfg}
+    elif not is_model(model):
+        return {}
+    sized = resolve_model_input_args(name, {"img_size": resolution}, **own)
+    return {key: sized[key] for key in ("img_size",) if key in sized}
+
+
+def weights_sha256(network: nn.Module) -> str | None:
+    """Digest of the file that a network's weights were loaded from; None if it was not from a folder or repo.
+
+    Raises:
+        ArtifactError: If the file is gone.
+    """
+    origin: dict[str, Any] = getattr(network, "sgnas", {}).get("loaded_from") or {}
+    if not origin:
+        return None
+    repo = f"{origin['id'].partition('@')[0]}@{origin['revision']}"
+    return sha256(Artifact(repo if origin["revision"] else Path(origin["id"])).file(WEIGHTS))
 
 
 def set_input(

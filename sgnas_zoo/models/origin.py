@@ -1,0 +1,27 @@
+"""Where a network's weights come from, as far as its record says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+UNTRAINED = "untrained"
+
+
+def weights_of(model: nn.Module) -> str:
+    """Where the weights come from: "untrained", "inherited", "retrained", ...; "unknown" where nothing was recorded."""
+    record: dict[str, Any] = getattr(model, "sgnas", None) or {}
+    return str(record.get("weights") or "unknown")
+
+
+def mark_untrained(model: nn.Module) -> None:
+    """Note in a network's record that its weights are a fresh initialisation."""
+    model.sgnas = {**(getattr(model, "sgnas", None) or {}), "weights": UNTRAINED}  # type: ignore[assignment]
+
+
+def caveat(name: str, model: nn.Module) -> str | None:
+    """One line for people who export, time or measure a network whose weights are untrained; None otherwise."""
+    if weights_of(model) != UNTRAINED:
+        return None
+    return f"{name} has untrained weights: its answers mean nothing; train it, or name a folder or repo with weights."
