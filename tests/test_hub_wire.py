@@ -455,6 +455,83 @@ def test_what_came_otherwise_than_announced_is_refused(hub, repo, size, tmp_path
     assert read(hub, tmp_path, repo) == f"READ {size}"  # nothing of it was kept
 
 
+SMALL = "config.json"
+
+
+@pytest.mark.parametrize("file", [SMALL, "model.safetensors"])
+def test_what_came_damaged_is_fetched_once_more(hub, repo, size, tmp_path, file):
+    hub.corrupt(f"{file}|/_lfs/", times=1)
+    whole = len(hub.files(repo)[file])
+    assert read(hub, tmp_path, repo, file) == f"READ {whole}"
+    assert len(hub.requests("GET", f"{file}$")) >= 2
+    hub.forget()
+    assert read(hub, tmp_path, repo, file, HF_HUB_OFFLINE="1") == f"READ {whole}"  # and that is what was kept
+
+
+def test_a_small_file_that_stays_damaged_is_refused(hub, repo, tmp_path):
+    hub.corrupt(SMALL)
+    said = read(hub, tmp_path, repo, SMALL)
+    assert said.startswith("REFUSED config.json of me/gen was damaged")
+    hub.clear_faults()
+    assert read(hub, tmp_path, repo, SMALL).startswith("READ")
+
+
+@pytest.mark.parametrize("file", [SMALL, "model.safetensors"])
+@pytest.mark.parametrize("offline", [{"HF_HUB_OFFLINE": "1"}, {"access": "local_files_only=True"}])
+def test_a_file_that_went_bad_in_the_cache(hub, repo, tmp_path, file, offline):
+    read(hub, tmp_path, repo, file)
+    (cached,) = (tmp_path / "hub").rglob(f"snapshots/*/{file}")
+    content = cached.read_bytes()
+    cached.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert read(hub, tmp_path, repo, file) == f"READ {len(content)}"  # the Hub has it whole
+    assert cached.read_bytes() == content
+    cached.resolve().write_bytes(content[:-1])
+    said = read(hub, tmp_path, repo, file, **offline)
+    assert said.startswith(f"REFUSED {file} of me/gen was damaged")
+    assert said.endswith("fetch it again while connected.")
+
+
+LOUD = """
+import logging, sys, traceback
+logging.basicConfig(level=0)
+from huggingface_hub import logging as its_own
+its_own.set_verbosity_debug()
+from sgnas_zoo.hub.push import push
+from sgnas_zoo.hub.remote import Access, Repo
+try:
+    {code}
+except Exception:
+    traceback.print_exc()
+"""
+
+
+@pytest.mark.parametrize("fault", ["cut", "refused", "upload"])
+def test_a_signed_address_is_never_told(hub, repo, size, made, tmp_path, fault):
+    """Neither in errors, nor in their causes, nor in anybody's logs, however loud."""
+    code, asked = f"print('READ', Repo({repo!r}).file('model.safetensors'))", "GET"
+    if fault == "cut":
+        hub.cut("/_lfs/", size // 2)
+    elif fault == "refused":
+        hub.fail_next("GET", "/_lfs/", 403, times=5)
+    else:
+        hub.fail_next("PUT", "/_lfs/", 403, times=5)
+        code, asked = f"push({str(made / 'generator')!r}, 'me/loud-upload', token={hub.token!r})", "PUT"
+    done = run(hub, tmp_path, "-c", LOUD.format(code=code), token=hub.token)
+    said = done.stdout + done.stderr
+    assert ("READ" in said) == (fault == "cut"), said
+    assert "/_lfs/" in said  # the address is told, what opens it is not
+    assert "X-Signature" not in said
+    for request in hub.requests(asked, "/_lfs/"):
+        assert request.query["X-Signature"] not in said
+
+
+def test_what_a_server_says_does_not_reach_the_terminal(hub, repo, tmp_path):
+    hub.fail_next("*", ".*", 404, times=9, headers={"X-HF-Warning": "topic; \x9b2Jpwned"})  # a CSI in one character
+    said = run(hub, tmp_path, "-c", LOUD.format(code=f"Repo({repo!r}).file('config.json')"))
+    assert r"\x9b2Jpwned" in said.stderr
+    assert "\x9b" not in said.stderr + said.stdout
+
+
 def test_a_hub_that_is_down(hub, repo, size, tmp_path):
     home = tmp_path / "warm"
     home.mkdir()

@@ -20,7 +20,7 @@ from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
 from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
-from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, explain, one_line, repo_id, told_safely
+from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, Access, explain, fetch, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim
 from sgnas_zoo.hub.supernets import POOL
 
@@ -130,9 +130,9 @@ def _look(api: HfApi, repo: str, head: str, kind: Kind) -> list[str]:
     there = api.list_repo_files(repo, revision=head)
     described = next((name for name in (CONFIG, PROFILE) if name in there), None)
     if described:
-        path = api.hf_hub_download(repo, described, revision=head)
+        path = fetch(repo, described, head, Access(token=api.token if isinstance(api.token, str) else None))
         try:
-            found = kind_of(read_config(Path(path)), repo).name
+            found = kind_of(read_config(path), repo).name
         except ArtifactError:
             found = "something else"
         if found != kind.name:
@@ -153,15 +153,14 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
             warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # huggingface_hub's own upload
             try:
                 yield
-            except OfflineModeIsEnabled as error:
-                raise ArtifactError(f"Cannot push to {repo}: HF_HUB_OFFLINE is set; unset it.") from error
+            except OfflineModeIsEnabled:
+                raise ArtifactError(f"Cannot push to {repo}: HF_HUB_OFFLINE is set; unset it.") from None
             except ZooError:
                 raise
             except (RuntimeError, ValueError) as error:  # an upload that failed, or a card that the Hub refuses
                 if isinstance(error.__cause__, HUB_FAILURES):
-                    raise ArtifactError(explain(error.__cause__, repo, revision)) from told_safely(error)
+                    raise ArtifactError(explain(error.__cause__, repo, revision)) from None
                 reason = TOKEN.sub("***", next(iter(str(error).splitlines()), ""))[:200].rstrip(".")
-                refused = f"The Hub does not take this for {repo}: {reason}; mend it, then push."
-                raise ArtifactError(refused) from told_safely(error)
+                raise ArtifactError(f"The Hub does not take this for {repo}: {reason}; mend it, then push.") from None
     finally:
         quiet.setLevel(level)

@@ -6,6 +6,8 @@ huggingface_hub hold.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +29,15 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RevisionResolutionError,
 )
 
-from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.errors import ArtifactError, ZooError, printable
 from sgnas_zoo.files import sha256
 
 HUB_FAILURES = (HTTPError, OSError, HFValidationError, EntryNotFoundError, RevisionResolutionError)
 """All that huggingface_hub raises when the network, the Hub, the cache or a name fails it."""
 TOKEN = re.compile(r"\b(hf|api_org)_\w{8,}")
 """What a Hub token looks like."""
+CLIENTS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
+"""Packages whose loggers may name an address."""
 PATIENCE = (0.5, 1, 2)
 """Seconds between attempts."""
 ANSWERS = {
@@ -92,19 +96,49 @@ class Repo:
         """Path of a file in the cache, fetched if need be.
 
         Raises:
-            ArtifactError: If there is none, it cannot be fetched, or what came is not what the Hub announced.
+            ArtifactError: As ``fetch`` does.
         """
-        with one_line(self.name, self.access.revision or self.commit[:12], name):
+        return fetch(self.name, name, self._revision, self.access, self.access.revision or self.commit[:12])
+
+
+def fetch(repo: str, file: str, revision: str, access: Access, shown: str | None = None) -> Path:
+    """Path of a repo's file in the cache, fetched if need be, and once more where it is not what the Hub announced.
+
+    Args:
+        repo: ``USER/NAME``.
+        file: Path in the repo.
+        revision: The commit.
+        access: How to reach the repo; its revision does not count.
+        shown: What errors call the revision.
+
+    Raises:
+        ArtifactError: If there is none, it cannot be fetched, or it is damaged for good. A damaged file is removed.
+    """
+    offline = access.local_files_only or constants.HF_HUB_OFFLINE
+    for _ in range(1 if offline else 2):
+        with one_line(repo, shown or revision, file):
             path = Path(_patiently(
-                hf_hub_download, self.name, name, revision=self._revision, token=self.access.token,
-                cache_dir=self.access.cache_dir, local_files_only=self.access.local_files_only,
+                hf_hub_download, repo, file, revision=revision, token=access.token, cache_dir=access.cache_dir,
+                local_files_only=access.local_files_only,
             ))  # fmt: skip
-        blob = path.resolve()
-        announced = blob.name  # the cache names what came over LFS by its digest
-        if re.fullmatch("[0-9a-f]{64}", announced) and sha256(blob) != announced:
-            blob.unlink()
-            raise ArtifactError(f"{name} of {self.name} was damaged on its way or in the cache; fetch it again.")
-        return path
+        if _is_whole(path.resolve()):
+            return path
+        path.resolve().unlink()
+    then = "fetch it again while connected" if offline else "try again later, or tell who owns the repo"
+    raise ArtifactError(f"{file} of {repo} was damaged on its way or in the cache, and is removed there; {then}.")
+
+
+def _is_whole(blob: Path) -> bool:
+    """Whether a file of the cache is what its name says: a SHA-256 of what came over LFS, else a digest as git's.
+
+    Where the file system has no links, the cache names files by their path, and nothing is known of them.
+    """
+    if re.fullmatch("[0-9a-f]{64}", blob.name):
+        return sha256(blob) == blob.name
+    if re.fullmatch("[0-9a-f]{40}", blob.name):
+        content = blob.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == blob.name
+    return True
 
 
 def _patiently(ask: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -153,22 +187,33 @@ def one_line(repo: str, revision: str | None = None, file: str | None = None) ->
     """Turn what huggingface_hub raises into an ArtifactError of one line: which repo, what happened, what to do.
 
     Raises:
-        ArtifactError: For each of ``HUB_FAILURES``. It never holds a token.
+        ArtifactError: For each of ``HUB_FAILURES``. It never holds a token or a signed address, nor does its cause.
     """
+    _clean_logs()
     try:
         yield
-    except HUB_FAILURES as error:
-        raise ArtifactError(explain(error, repo, revision, file)) from told_safely(error)
+    except ZooError:
+        raise
+    except (*HUB_FAILURES, RuntimeError) as error:  # Xet's own errors are RuntimeErrors
+        raise ArtifactError(explain(error, repo, revision, file)) from None
 
 
-def told_safely(error: BaseException) -> BaseException | None:
-    """An error to name as a cause, unless it or one of its own causes repeats a token: a Hub may echo what it got."""
-    link: BaseException | None = error
-    while link is not None:
-        if TOKEN.search(f"{link} {link!r}"):
-            return None
-        link = link.__cause__ or link.__context__
-    return error
+class _Printable(logging.Filter):
+    """Lets a record pass as ``printable`` text: clients log addresses with signatures, and whatever a server says."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(" ".join(record.getMessage().split())), ()
+        return True
+
+
+_PRINTABLE = _Printable()
+
+
+def _clean_logs() -> None:
+    """Have all loggers of the clients write printable text; those that came since the last call, too."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in CLIENTS:
+            logging.getLogger(name).addFilter(_PRINTABLE)
 
 
 def explain(error: BaseException, repo: str, revision: str | None = None, file: str | None = None) -> str:
