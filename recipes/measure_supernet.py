@@ -34,6 +34,8 @@ from sgnas_zoo.cli_options import UserPath, column_options
 from sgnas_zoo.costs import COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config, write_whole
+from sgnas_zoo.hub.artifacts import CONFIG
+from sgnas_zoo.hub.card_text import Fields
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.names import read_folder
 from sgnas_zoo.hub.supernets import load_supernet
@@ -141,11 +143,14 @@ def random_archs(table: CostTable, most: float, count: int, seed: int) -> list[A
 
 def read_retrained(folder: Path, space: str) -> dict[str, Any]:
     """Architecture and top-1 of a network that retrain.py trained."""
-    config, metrics = read_config(folder / "config.json"), read_config(folder / METRICS)
-    arguments = config.get("model_args", {})
-    if arguments.get("space") != space:
-        raise ArtifactError(f"{folder} holds a network of {arguments.get('space')}, not {space}; name others.")
-    return {"arch": arguments["arch"], "top1": metrics["top1"], "epochs": metrics.get("epochs")}
+    config, metrics = (Fields(read_config(folder / name), f"{folder / name}") for name in (CONFIG, METRICS))
+    stated = config.part("model_args")
+    if stated.text("space") != space:
+        raise ArtifactError(f"{folder} holds a network of {stated.text('space')}, not {space}; name others.")
+    arch, top1 = stated.text("arch"), metrics.number("top1", most=100)
+    if arch is None or top1 is None:
+        raise ArtifactError(f"{folder} tells no architecture or no top-1; name a folder that retrain.py filled.")
+    return {"arch": arch, "top1": top1, "epochs": metrics.number("epochs")}
 
 
 if __name__ == "__main__":

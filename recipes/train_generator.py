@@ -47,7 +47,7 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.gumbel import gumbel_probs
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.spaces import Arch
+from sgnas_zoo.spaces import SPACES, Arch
 from sgnas_zoo.training.accumulation import Accumulation, launched
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.curves import plot_curves
@@ -74,7 +74,8 @@ class SupernetCommand(RecipeCommand):
         """The supernet's space; None where it cannot be read, which the recipe then reports."""
         try:
             artifact = Artifact(str(given.get("supernet") or chosen.get("supernet") or ""))
-            return read_config(artifact.file(CONFIG)).get("space")
+            space = read_config(artifact.file(CONFIG)).get("space")
+            return space if isinstance(space, str) and space in SPACES else None
         except ZooError:
             return None
 

@@ -113,7 +113,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_t
     help="Epochs between two looks at the held-out part.",
 )
 @click.option("--eval-images", type=click.IntRange(min=1), default=2000, show_default=True, help="Held-out images.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", default="never", show_default=True, help="auto, never, or a checkpoint's folder.")
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5, show_default=True)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.locks import workplace
+from sgnas_zoo.plain_json import parse_json
 
 MAX_CONFIG_BYTES = 1_000_000
 """A config is a few kilobytes; anything this large is no config."""
@@ -208,7 +209,7 @@ def read_config(path: Path) -> dict[str, Any]:
             recover(path.parent)
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ArtifactError(f"{path} is too large for a config; fetch the artifact again.")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; name a folder that holds config.json.") from None
     except (OSError, ValueError, RecursionError):

@@ -256,12 +256,12 @@ def edit(folder, **changes):
         ({"width": 4.0}, "not valid"),
         ({"width": True}, "not valid"),
         ({"target_chs": 10**9}, "not valid"),
-        ({"width": 5}, "does not fit"),
+        ({"width": 5}, "not fit its config"),
         ({"range": [-1e6, 1e6]}, "not valid"),
         ({"range": [2e6, 1e6]}, "not valid"),
-        ({"range": [float("nan"), 1e6]}, "not valid"),
-        ({"range": [1e6, float("nan")]}, "not valid"),
-        ({"range": [1e6, float("inf")]}, "not valid"),
+        ({"range": [float("nan"), 1e6]}, "no readable JSON"),
+        ({"range": [1e6, float("nan")]}, "no readable JSON"),
+        ({"range": [1e6, float("inf")]}, "no readable JSON"),
         ({"range": [1e6, 10**400]}, "not valid"),
         ({"range": [1e6]}, "not valid"),
         ({"space": "sgnas_imagenet_2"}, "sgnas_imagenet"),
@@ -350,7 +350,7 @@ def test_damaged_weights(folder):
         {**state, "extra": torch.zeros(1)},
     ):
         save_file(wrong, weights)
-        with pytest.raises(ArtifactError, match="does not fit"):
+        with pytest.raises(ArtifactError, match="not fit its config"):
             load_generator(folder)
     weights.unlink()
     with pytest.raises(ArtifactError, match="missing"):

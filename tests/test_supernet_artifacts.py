@@ -182,7 +182,7 @@ WRONG = [
     ({"format_version": 2}, "has format version 2, this sgnas_zoo reads 1; upgrade"),
     ({"format_version": None}, "has format version None"),
     ({"space": "sgnas_mikro"}, "Unknown space 'sgnas_mikro': did you mean sgnas_micro"),
-    ({"space": "greedynas", "resolution": 32}, "does not fit its config"),
+    ({"space": "greedynas", "resolution": 32}, "not fit its config"),
     ({"space": ["sgnas_micro"]}, "is no text"),
     ({"space": None}, "is not valid ('space')"),
     ({"num_classes": 0}, "out of bounds"),
@@ -203,8 +203,8 @@ WRONG = [
     ({"classes": ["ant", "bee", 3]}, "3 is no text"),
     ({"classes": "ant"}, "is no list"),
     ({"classes": {"0": "ant", "1": "bee", "2": "cat"}}, "is no list"),
-    ({"num_classes": 4, "classes": ["ant", "bee", "cat", "dog"]}, "does not fit its config"),
-    ({"space": "sgnas_cifar"}, "does not fit its config"),
+    ({"num_classes": 4, "classes": ["ant", "bee", "cat", "dog"]}, "not fit its config"),
+    ({"space": "sgnas_cifar"}, "not fit its config"),
     ({"preprocessing": None}, "'preprocessing'"),
     ({"preprocessing": 7}, "is not valid"),
     ({"preprocessing": {**PREPROCESSING, "mean": [0.5, 0.5]}}, "out of bounds"),
@@ -214,7 +214,7 @@ WRONG = [
     ({"preprocessing": {**PREPROCESSING, "std": ["a", 1, 1]}}, "is not valid"),
     ({"preprocessing": {**PREPROCESSING, "crop_pct": 0}}, "out of bounds"),
     ({"preprocessing": {**PREPROCESSING, "crop_pct": 1.5}}, "out of bounds"),
-    ({"preprocessing": {**PREPROCESSING, "crop_pct": float("nan")}}, "out of bounds"),
+    ({"preprocessing": {**PREPROCESSING, "crop_pct": float("nan")}}, "no readable JSON"),
     ({"preprocessing": {**PREPROCESSING, "interpolation": "random"}}, "unknown interpolation"),
     ({"preprocessing": {**PREPROCESSING, "interpolation": 3}}, "is no text"),
     ({"preprocessing": {k: v for k, v in PREPROCESSING.items() if k != "mean"}}, "'mean'"),
@@ -281,7 +281,8 @@ NOT_YET = [
 
 @pytest.mark.parametrize("preprocessing", NOT_YET)
 def test_numbers_without_bounds_are_refused(copied, preprocessing):
-    assert "is not valid" in refused(edit(copied, preprocessing=preprocessing))
+    said = refused(edit(copied, preprocessing=preprocessing))
+    assert "is not valid" in said or "is no readable JSON" in said
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", '{"artifact": "supernet"'])
@@ -344,7 +345,7 @@ def test_a_damaged_header_is_refused(copied):
 @pytest.mark.parametrize("name", ["classifier.bias", "stages.3.depthwise.blocks.2.blocks.1.bn.running_var"])
 def test_weights_that_are_not_finite_are_refused(copied, name, value):
     rewrite(copied, lambda state: state[name].view(-1)[1:2].fill_(value))
-    assert "holds numbers that are not finite" in refused(copied)
+    assert "are not finite" in refused(copied)
 
 
 UNFIT = [
@@ -358,7 +359,7 @@ UNFIT = [
 @pytest.mark.parametrize("change", UNFIT)
 def test_weights_of_another_network_are_refused(copied, change):
     rewrite(copied, change)
-    assert "does not fit its config" in refused(copied)
+    assert "not fit its config" in refused(copied)
 
 
 NO_IMAGES = {

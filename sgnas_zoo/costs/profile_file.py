@@ -14,6 +14,7 @@ from typing import Any
 from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
 from sgnas_zoo.costs.table import Conditions
 from sgnas_zoo.errors import ArtifactError, SpaceError
+from sgnas_zoo.plain_json import parse_json
 from sgnas_zoo.spaces import SPACES
 
 KIND, FORMAT_VERSION = "profile", 1
@@ -38,7 +39,7 @@ def read_profile(text: str | bytes, where: str) -> Profile:
         ArtifactError: If it is no valid profile of a known format version.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         if not isinstance(data, dict) or data.get("artifact") != KIND:
             raise ValueError('"artifact" is not "profile"')
         if data.get("format_version") != FORMAT_VERSION:

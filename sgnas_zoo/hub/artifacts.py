@@ -11,13 +11,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.errors import ArtifactError, printable
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.names import CONFIG as CONFIG
 from sgnas_zoo.hub.names import read_place
 from sgnas_zoo.hub.remote import Access, Repo
 
 WEIGHTS, PROFILE = "model.safetensors", "profile.json"
+OTHERS = {
+    "pytorch_model.bin": "a pickle may run code; where you trust it, load it and save it again, with save_pretrained "
+    "of transformers or sgnas_zoo.save_model",
+    "model.safetensors.index.json": "save it again in one file, with save_pretrained(FOLDER, max_shard_size='100GB')",
+}
+"""Weights as others keep them, and how to come from there."""
+FLOATS = ("F64", "F32", "F16", "BF16")
+FORMATS = {
+    torch.int64: ("I64",), torch.int32: ("I32",), torch.int16: ("I16",), torch.int8: ("I8",), torch.uint8: ("U8",),
+    torch.bool: ("BOOL",),
+}  # fmt: skip
+"""How safetensors calls the formats that floating and other tensors may be kept in."""
+MOST_VALUE = 1e12
+"""Beyond the weights and statistics of any network that computes; their squares are still finite."""
 
 
 class Artifact:
@@ -46,6 +60,26 @@ class Artifact:
             ArtifactError: If a repo has none, or it cannot be fetched.
         """
         return self._place.file(name) if isinstance(self._place, Repo) else self._place / name
+
+    def weights(self) -> Path:
+        """Where its weights are.
+
+        Raises:
+            ArtifactError: If it has none in one safetensors file; says how to make it of what is there instead.
+        """
+        try:
+            path = self.file(WEIGHTS)
+            if path.is_file():
+                return path
+            raise ArtifactError(f"{path} is missing or damaged; fetch the artifact again.")
+        except ArtifactError:
+            for name, how in OTHERS.items():
+                if self._holds(name):
+                    raise ArtifactError(f"{self.id} holds {name}, and only {WEIGHTS} is read: {how}.") from None
+            raise
+
+    def _holds(self, name: str) -> bool:
+        return self._place.holds(name) if isinstance(self._place, Repo) else (self._place / name).exists()
 
     def config(self, kind: str, version: int) -> dict[str, Any]:
         """Its config, if it is of a kind and a format version.
@@ -82,17 +116,51 @@ def described_by(folder: Path) -> Path:
     return profile if profile.is_file() and not (folder / CONFIG).exists() else folder / CONFIG
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a safetensors file, from its header alone.
+def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and number format of the tensors of a safetensors file, from its header alone.
 
     Raises:
         ArtifactError: If it is missing or damaged.
     """
     try:
         with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is missing or damaged; fetch the artifact again.") from error
+
+
+def check_header(path: Path, state: Mapping[str, Tensor], where: object) -> None:
+    """Compare a safetensors file with the tensors that a config describes, before any of it is read.
+
+    Args:
+        path: The file.
+        state: What has to be in it, on any device, that without memory included.
+        where: What to call it in errors.
+
+    Raises:
+        ArtifactError: If names, shapes or kinds of numbers are others.
+    """
+    found = read_header(path)
+    same = {name: shape for name, (shape, _) in found.items()} == {n: tuple(t.shape) for n, t in state.items()}
+    odd = [name for name, t in state.items() if same and found[name][1] not in FORMATS.get(t.dtype, FLOATS)]
+    if not same or odd:
+        why = f" ({brief(odd[0], 80)} is of {brief(found[odd[0]][1], 40)})" if odd else ""
+        raise ArtifactError(f"The weights of {where} do not fit its config{why}; fetch the artifact again.")
+
+
+def check_values(state: Mapping[str, Tensor], where: object) -> None:
+    """Refuse weights that no network computes with.
+
+    Raises:
+        ArtifactError: If a number is not finite, or too large.
+    """
+    for tensor in state.values():
+        if not tensor.numel() or tensor.is_meta or tensor.dtype == torch.bool:
+            continue
+        low, high = tensor.aminmax()
+        if not (low >= -MOST_VALUE and high <= MOST_VALUE):  # neither holds for NaN
+            raise ArtifactError(f"The weights of {where} are not finite, or beyond {MOST_VALUE:g}; fetch it again.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -105,8 +173,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is missing or damaged; fetch the artifact again.") from error
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-        raise ArtifactError(f"{path} holds numbers that are not finite; fetch the artifact again.")
+    check_values(state, path)
     return state
 
 
@@ -116,8 +183,7 @@ def fill(module: nn.Module, path: Path) -> None:
     Raises:
         ArtifactError: If they do not fit, or as ``read_weights`` does.
     """
-    if read_shapes(path) != {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}:
-        raise ArtifactError(f"{path} does not fit its config; fetch the artifact again.")
+    check_header(path, module.state_dict(), path)
     state = read_weights(path)
     try:
         module.load_state_dict(state)
@@ -132,8 +198,8 @@ def invalid_config(where: str, error: Exception) -> ArtifactError:
 
 
 def brief(value: object, most: int = 200) -> str:
-    """``value`` as one line of moderate length: what comes from a config may be neither."""
-    line = " ".join(str(value).split())
+    """``value`` as one printable line of moderate length: what comes from a config may be neither."""
+    line = printable(" ".join(str(value).split()))
     return line if len(line) <= most else f"{line[:most]}..."
 
 
@@ -149,3 +215,23 @@ def items(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{brief(repr(value), 40)} is no list")
     return value
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number within bounds; NaN and booleans are not."""
+    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # NaN is not between
+
+
+def is_mean(value: object) -> bool:
+    """Whether a value may be subtracted from images: pixels lie in 0..1, or in 0..255 for some networks."""
+    return is_number(value, -1e3, 1e3)
+
+
+def is_std(value: object) -> bool:
+    """Whether a value may divide images."""
+    return is_number(value, 1e-3, 1e3)
+
+
+def is_crop(value: object) -> bool:
+    """Whether a value may be a ``crop_pct``: images are scaled up by its inverse."""
+    return is_number(value, 0.1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256, write_json
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, items, text
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, is_number, items, text
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
 from sgnas_zoo.plain_torch import plain_torch
@@ -25,6 +24,8 @@ from sgnas_zoo.zoo import embedded_generator, published
 FORMAT_VERSION = 1
 MAX_WIDTH = 1024
 """Wider generators are refused before anything is allocated."""
+MOST_COST = 1e15
+"""Beyond any network."""
 
 
 def save_generator(generator: ArchGenerator, folder: Path) -> None:
@@ -44,6 +45,7 @@ def save_generator(generator: ArchGenerator, folder: Path) -> None:
             "target_chs": generator.target_chs,
         },
     )
+    load_generator(folder)  # what does not load is not handed on
 
 
 @plain_torch()
@@ -52,7 +54,7 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
     """Load a generator artifact.
 
     Args:
-        folder_or_repo: A folder, or a Hub repo id with an optional ``@revision``.
+        folder_or_repo: A folder, or a Hub repo id with an optional ``@revision``, in any spelling of ``read_name``.
         revision: Branch, tag or commit of a repo.
         token: Hub token; the stored one if left out.
         cache_dir: Hub cache to use.
@@ -66,7 +68,7 @@ def load_generator(folder_or_repo: str | Path, *, revision: str | None = None, t
     """
     artifact = Artifact(folder_or_repo, Access(revision, token, cache_dir, local_files_only))
     generator = _from_config(artifact.config("generator", FORMAT_VERSION), artifact.id)
-    weights = artifact.file(WEIGHTS)
+    weights = artifact.weights()
     fill(generator, weights)
     generator.source = GeneratorSource(artifact.id, artifact.commit, sha256(weights))
     return generator.eval().requires_grad_(False)
@@ -112,14 +114,16 @@ def spaces_with_generator() -> list[str]:
 def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
     """Build the generator a config describes; every field is checked before anything is allocated."""
     try:
-        low, high = (float(value) for value in items(config["range"]))
+        low, high = items(config["range"])
         width, target_chs = config["width"], config["target_chs"]
-        if not 0 < low < high < math.inf or not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
-            raise ValueError("range or width out of bounds")
+        if not is_number(low, 1, MOST_COST) or not is_number(high, 1, MOST_COST) or not low < high:
+            raise ValueError("range out of bounds")
+        if not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
+            raise ValueError("width or target_chs out of bounds")
         prior = SPACES[text(config["space"])].parse(text(config["prior"]))
         conditions = Conditions(**config["conditions"])
         cost = COSTS[text(config["cost"])].name
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise invalid_config(where, error) from error
     with torch.random.fork_rng():
-        return ArchGenerator(prior, cost, conditions, (low, high), width, target_chs)
+        return ArchGenerator(prior, cost, conditions, (float(low), float(high)), width, target_chs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,21 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.errors import ArtifactError, ZooError, printable
 from sgnas_zoo.files import read_config
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, invalid_config, items, read_shapes, text
+from sgnas_zoo.hub.artifacts import (
+    CONFIG,
+    Artifact,
+    brief,
+    check_header,
+    check_values,
+    invalid_config,
+    is_crop,
+    is_mean,
+    is_number,
+    is_std,
+    text,
+)
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.origin import mark_untrained
 from sgnas_zoo.models.record import KEPT
@@ -48,22 +61,19 @@ def load_model(
     """
     artifact = Artifact(name, access)
     stated = read_stated(artifact)
-    shapes = _shapes(artifact.id, stated)
+    ghost = _ghost(artifact.id, stated)
     cfg = dict(stated.pretrained_cfg)
     if pretrained:
-        weights = artifact.file(WEIGHTS)
-        if read_shapes(weights) != shapes:
-            raise ArtifactError(f"The weights of {artifact.id} do not fit its config; fetch the artifact again.")
+        weights = artifact.weights()
+        check_header(weights, ghost.state_dict(), artifact.id)
         cfg["file"] = str(weights)
     arguments = {"pretrained_model_args": stated.arguments, **stated.arguments, **kwargs}
     try:
         model: nn.Module = timm.create_model(stated.architecture, pretrained, pretrained_cfg=cfg, **arguments)
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"The weights of {artifact.id} are damaged; fetch the artifact again.") from error
-    if pretrained and not all(
-        bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values() if not tensor.is_meta
-    ):
-        raise ArtifactError(f"The weights of {artifact.id} are not finite; fetch the artifact again.")
+    if pretrained:
+        check_values(model.state_dict(), artifact.id)
     if not kwargs.get("features_only"):
         model.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
         origin = {"id": artifact.id, "revision": artifact.commit}
@@ -71,6 +81,20 @@ def load_model(
         if not pretrained:
             mark_untrained(model)
     return model
+
+
+def load_back(folder: Path) -> None:
+    """Load a model that was just written, before it takes its place: what does not load is never written.
+
+    Raises:
+        ArtifactError: If it does not.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            load_model(folder)
+    except ArtifactError as error:
+        reason = str(error).rpartition(";")[0]
+        raise ArtifactError(f"This model would not load again: {reason}; mend it, then save it.") from error
 
 
 class Stated(NamedTuple):
@@ -101,9 +125,7 @@ def read_stated(artifact: Artifact) -> Stated:
         cfg["num_classes"] = classes = config.get("num_classes", stated.get("num_classes", 1000))
         if not _count(classes, MAX_CLASSES, least=0):
             raise ValueError("num_classes is out of bounds")
-        for key, check in (("label_names", _names), ("label_descriptions", _descriptions)):
-            if (labels := config.get(key, stated.get(key))) is not None:
-                cfg[key] = check(labels, classes)
+        cfg |= _described(artifact.id, config, stated, classes)
         return Stated(architecture, arguments, cfg, _mapping(config.get("sgnas", {})))
     except (KeyError, ValueError, TypeError) as error:
         raise invalid_config(artifact.id, error) from error
@@ -125,8 +147,8 @@ def _arguments(architecture: str, stated: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in stated.items() if key != "num_classes"}
 
 
-def _shapes(name: str, stated: Stated) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of the network that a config describes, which is built without memory for them.
+def _ghost(name: str, stated: Stated) -> nn.Module:
+    """The network that a config describes, built without memory for its tensors.
 
     Raises:
         ArtifactError: If it describes none.
@@ -134,12 +156,31 @@ def _shapes(name: str, stated: Stated) -> dict[str, tuple[int, ...]]:
     classes = stated.pretrained_cfg["num_classes"]
     try:
         with torch.device("meta"), torch.random.fork_rng():
-            ghost = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
+            ghost: nn.Module = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
     except ZooError as error:
         raise ArtifactError(f"The config of {name} is not valid: {brief(error)}") from error
     except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for
         raise invalid_config(name, error) from error
-    return {key: tuple(tensor.shape) for key, tensor in ghost.state_dict().items()}
+    return ghost
+
+
+def _described(name: str, config: Mapping[str, Any], stated: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Fields that describe a model and change nothing of it; those that cannot be right are left out with a warning."""
+    found, dropped = {}, []
+    for key, fits in DESCRIPTIVE.items():
+        values = [part[key] for part in (config, stated) if part.get(key) is not None]
+        fitting = [value for value in values if fits(value) and (key != "label_names" or len(value) == classes)]
+        if fitting:
+            found[key] = fitting[0]
+        elif values:
+            count = f" ({len(values[0])} for {classes} classes)" if key == "label_names" and fits(values[0]) else ""
+            dropped.append(f"{key}{count}")
+    if dropped:
+        warnings.warn(
+            printable(f"{name}: {', '.join(dropped)} in its config cannot be right; left out, the rest is used."),
+            stacklevel=4,
+        )
+    return found
 
 
 def _fitting(key: str, stated: Mapping[str, Any], fits: Callable[[Any], bool]) -> bool:
@@ -155,23 +196,8 @@ def _mapping(value: object) -> dict[str, Any]:
     return value
 
 
-def _names(value: object, classes: int) -> list[str]:
-    names = [text(name) for name in items(value)]
-    if len(names) != classes:
-        raise ValueError(f"{len(names)} names for {classes} classes")
-    return names
-
-
-def _descriptions(value: object, _: int) -> dict[str, str]:
-    return {key: text(description) for key, description in _mapping(value).items()}
-
-
 def _count(value: object, most: int, least: int = 1) -> bool:
     return type(value) is int and least <= value <= most
-
-
-def _number(value: object, low: float, high: float) -> bool:
-    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # NaN is not between
 
 
 def _text(value: object) -> bool:
@@ -187,11 +213,7 @@ def _several(value: object, fits: Callable[[Any], bool], most: int, least: int =
 
 
 def _share(value: object) -> bool:
-    return _number(value, 0, 1)
-
-
-def _colours(value: object) -> bool:
-    return _several(value, lambda item: _number(item, -1000, 1000), MAX_CHANS)
+    return is_number(value, 0, 1)
 
 
 def _input(value: object) -> bool:
@@ -210,21 +232,28 @@ def _plain(value: object, depth: int = 2) -> bool:
     """Whether a value is plain data of moderate size: all that is asked of arguments of networks that are not ours."""
     if isinstance(value, list) and depth:
         return len(value) <= 100 and all(_plain(item, depth - 1) for item in value)
-    return value is None or _flag(value) or _text(value) or _number(value, -MAX_NUMBER, MAX_NUMBER)
+    return value is None or _flag(value) or _text(value) or is_number(value, -MAX_NUMBER, MAX_NUMBER)
 
 
 PREPROCESSING: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("input_size", "test_input_size", "min_input_size"), _input),
     **dict.fromkeys(("pool_size", "test_pool_size"), _side),
-    **dict.fromkeys(("crop_pct", "test_crop_pct"), _share),
-    **dict.fromkeys(("mean", "std"), _colours),
-    **dict.fromkeys(("first_conv", "classifier", "paper_ids"), _texts),
-    **dict.fromkeys(
-        ("interpolation", "crop_mode", "license", "tag", "description", "origin_url", "paper_name", "notes"), _texts
-    ),
+    **dict.fromkeys(("crop_pct", "test_crop_pct"), is_crop),
+    "mean": lambda value: _several(value, is_mean, MAX_CHANS),
+    "std": lambda value: _several(value, is_std, MAX_CHANS),
+    **dict.fromkeys(("first_conv", "classifier"), _texts),
+    "interpolation": lambda value: value in ("", "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"),
+    "crop_mode": lambda value: value in ("", "center", "squash", "border"),
     "fixed_input_size": _flag,
 }
 """Entries of ``pretrained_cfg`` that are taken over. Those that say where weights are, or how to load them, are not."""
+
+DESCRIPTIVE: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("license", "tag", "description", "origin_url", "paper_name", "paper_ids", "notes"), _texts),
+    "label_names": lambda value: _several(value, _text, MAX_CLASSES),
+    "label_descriptions": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
+}
+"""Entries that say something to people: at the root of the config, where transformers writes them, or beside those."""
 
 ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("arch", "space", "form", "global_pool", "act_layer", "norm_layer"), _text),

@@ -18,7 +18,7 @@ from sgnas_zoo.files import user_path, write_json
 from sgnas_zoo.folders import new_folder
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, brief
 from sgnas_zoo.hub.cards import write_card
-from sgnas_zoo.hub.loading import is_ours
+from sgnas_zoo.hub.loading import is_ours, load_back
 from sgnas_zoo.hub.states import check_described, saved_state
 from sgnas_zoo.models.record import only_kept
 
@@ -64,6 +64,7 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
         save_file(state, staging / WEIGHTS)
         write_json(staging / CONFIG, config)
         write_card(staging, name=user_path(folder).name)
+        load_back(staging)
     return Path(folder).expanduser()
 
 

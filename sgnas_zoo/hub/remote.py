@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import ResolvedRevision, constants, hf_hub_download, resolve_revision
+from huggingface_hub import ResolvedRevision, constants, file_exists, hf_hub_download, resolve_revision
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not in its __all__
     EntryNotFoundError,
     GatedRepoError,
@@ -99,6 +99,13 @@ class Repo:
             ArtifactError: As ``fetch`` does.
         """
         return fetch(self.name, name, self._revision, self.access, self.access.revision or self.commit[:12])
+
+    def holds(self, name: str) -> bool:
+        """Whether it has a file, as far as the Hub can be asked."""
+        if self.access.local_files_only or constants.HF_HUB_OFFLINE:
+            return False
+        with one_line(self.name, self.commit[:12], name):
+            return bool(file_exists(self.name, name, revision=self.commit, token=self.access.token))
 
 
 def fetch(repo: str, file: str, revision: str, access: Access, shown: str | None = None) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,12 +25,13 @@ from sgnas_zoo.hub.artifacts import (
     fill,
     invalid_config,
     items,
-    read_shapes,
+    read_header,
     read_weights,
     text,
 )
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
+from sgnas_zoo.hub.supernet_fields import read_dataset, read_preprocessing, read_training
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
@@ -44,8 +43,6 @@ CALIBRATION, POOL = "calibration.safetensors", "pool.json"
 CALIBRATION_BATCH = 128
 MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES, MAX_POOL = 100_000, 4096, 10_000, 10_000
 """Larger ones are refused before anything is allocated."""
-LEAST_CROP = 0.1
-"""Least ``crop_pct``: images are scaled up by its inverse."""
 HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -109,7 +106,7 @@ class TrainedSupernet:
         space = self.supernet.space
         native = "ImageNet" if space.num_classes == 1000 else f"what {space.name} is made for"
         return (
-            f"These weights were trained on {self.dataset['source']} at {self.resolution} px with "
+            f"These weights were trained on {brief(self.dataset['source'], 100)} at {self.resolution} px with "
             f"{self.supernet.num_classes} classes, not on {native} ({space.resolution} px, {space.num_classes} classes)"
             ": give the network images of that kind, or fine-tune it (recipes/finetune.py)."
         )
@@ -165,6 +162,7 @@ def save_supernet(trained: TrainedSupernet, folder: Path, *, half: bool = True) 
     )
     if trained.pool:
         write_json(folder / POOL, {"candidates": [str(arch) for arch in trained.pool]})
+    load_supernet(folder)  # what does not load is not handed on
 
 
 @plain_torch()
@@ -173,7 +171,7 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
     """Load a supernet artifact.
 
     Args:
-        folder_or_repo: A folder, or a Hub repo id with an optional ``@revision``.
+        folder_or_repo: A folder, or a Hub repo id with an optional ``@revision``, in any spelling of ``read_name``.
         revision: Branch, tag or commit of a repo.
         token: Hub token; the stored one if left out.
         cache_dir: Hub cache to use.
@@ -185,7 +183,7 @@ def load_supernet(folder_or_repo: str | Path, *, revision: str | None = None, to
     artifact = Artifact(folder_or_repo, Access(revision, token, cache_dir, local_files_only))
     config = artifact.config("supernet", FORMAT_VERSION)
     trained = _from_config(config, artifact.id)
-    weights, images = artifact.file(WEIGHTS), _read_images(artifact.file(CALIBRATION))
+    weights, images = artifact.weights(), _read_images(artifact.file(CALIBRATION))
     fill(trained.supernet, weights)
     trained.supernet.eval().requires_grad_(False)
     count = config.get("pool", 0)
@@ -225,8 +223,8 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
         classes = tuple(text(name) for name in items(config["classes"]))
         if len(classes) != num_classes:
             raise ValueError(f"{len(classes)} class names for {num_classes} classes")
-        preprocessing = _preprocessing(config["preprocessing"])
-        dataset, training = (MappingProxyType(dict(config[name])) for name in ("dataset", "training"))
+        preprocessing = read_preprocessing(config["preprocessing"])
+        dataset, training = read_dataset(config["dataset"]), read_training(config["training"])
         space = SPACES[text(config["space"])]
         space.check_resolution(resolution)
         with torch.random.fork_rng():
@@ -239,11 +237,10 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
 
 def _read_images(path: Path) -> Tensor:
     """The calibration images, if they are moderately many: the header is checked before they are read."""
-    shapes = read_shapes(path)
-    images = read_weights(path)["images"] if list(shapes) == ["images"] and _is_rgb(shapes["images"]) else None
-    if images is None or images.dtype != torch.uint8:
+    header = read_header(path)
+    if list(header) != ["images"] or not _is_rgb(header["images"][0]) or header["images"][1] != "U8":
         raise ArtifactError(f"{path} holds no calibration images; fetch the artifact again.")
-    return images
+    return read_weights(path)["images"]
 
 
 def _read_pool(path: Path, space: SearchSpace, count: int) -> tuple[Arch, ...]:
@@ -267,15 +264,3 @@ def _is_rgb(shape: tuple[int, ...]) -> bool:
         and shape[1] == 3
         and all(0 < side <= MAX_RESOLUTION for side in shape[2:])
     )
-
-
-def _preprocessing(fields: dict[str, Any]) -> Mapping[str, Any]:
-    mean, std = ([float(value) for value in items(fields[name])] for name in ("mean", "std"))
-    crop_pct = float(fields["crop_pct"])
-    if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) for value in mean):
-        raise ValueError("mean or std out of bounds")
-    if not all(0 < value < math.inf for value in std) or not LEAST_CROP <= crop_pct <= 1:
-        raise ValueError("preprocessing out of bounds")
-    if (interpolation := text(fields["interpolation"])) not in ("bilinear", "bicubic"):
-        raise ValueError(f"unknown interpolation {interpolation!r}")
-    return MappingProxyType({"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": crop_pct})

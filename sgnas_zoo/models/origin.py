@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import nn
 
+from sgnas_zoo.errors import printable
+
 UNTRAINED = "untrained"
 
 
 def weights_of(model: nn.Module) -> str:
     """Where the weights come from: "untrained", "inherited", "retrained", ...; "unknown" where nothing was recorded."""
     record: dict[str, Any] = getattr(model, "sgnas", None) or {}
-    return str(record.get("weights") or "unknown")
+    return printable(record.get("weights") or "unknown")[:100]
 
 
 def mark_untrained(model: nn.Module) -> None:
