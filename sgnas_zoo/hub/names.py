@@ -70,7 +70,11 @@ def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False
         return Place(repo=text)
     if colon and re.fullmatch(r"[\w+.-]{2,}", source):
         raise UnknownNameError(f"{source}: is no source of models; write local-dir:FOLDER or hf-hub:USER/NAME.")
-    return Place(_existing(text)) if re.search(r"[/\\~]", text) or text in (".", "..") else None
+    if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
+        return Place(_existing(text))
+    if "/" in text:
+        raise _neither(text)
+    return None
 
 
 def read_place(name: str | Path) -> Place:
@@ -81,7 +85,7 @@ def read_place(name: str | Path) -> Place:
     """
     place = read_name(name)
     if place is None:
-        raise ArtifactError(f"There is no folder {str(name)!r}, and it is no Hub repo id either; write USER/NAME.")
+        raise _neither(str(name))
     return place
 
 
@@ -95,6 +99,10 @@ def read_folder(name: str | Path) -> Path:
     if place is not None and place.folder is None:
         raise ArtifactError(f"There is no folder {name}; name one that a recipe or `generate --output` wrote.")
     return Path(name) if place is None or place.folder is None else place.folder
+
+
+def _neither(text: str) -> ArtifactError:
+    return ArtifactError(f"There is no folder {text[:200]!r}, and it is no Hub repo id either; write USER/NAME.")
 
 
 def _existing(text: str) -> Path:
