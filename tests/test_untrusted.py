@@ -1,45 +1,80 @@
 """Artifacts are untrusted data: whatever they say, loading one is a load or a ZooError, and that at once."""
 
 import copy
+import importlib.util
 import json
 import shutil
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import made_up
 from safetensors.torch import load_file, save_file
 
-from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo import create_model, save_model
+from sgnas_zoo.cli import main
+from sgnas_zoo.costs.profile_file import write_profile
+from sgnas_zoo.errors import ArtifactError, DataError, ZooError, printable
+from sgnas_zoo.hub.cards import card_files
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.kinds import KINDS, check_folder
 from sgnas_zoo.hub.loading import load_model
 from sgnas_zoo.hub.supernets import load_supernet
 
 LOADERS = {
-    "model": lambda folder: load_model(f"local-dir:{folder}"),
+    "model": load_model,
     "generator": load_generator,
     "supernet": load_supernet,
 }
+CONFIGS = {**dict.fromkeys(LOADERS, "config.json"), "profile": "profile.json"}
+"""The file that describes each kind of artifact."""
 SECONDS = 20
 """Far above what the slowest load takes on a busy machine; a hang or a huge allocation is above it."""
 
 
-def outcome(kind, folder):
-    """Load a folder: True, or the one line that says why not; anything else fails the test."""
+def outcome(kind, folder, read=None):
+    """Load a folder, or read it otherwise: True, or the one line that says why not; anything else fails the test."""
     started = time.monotonic()
     said = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            LOADERS[kind](folder)
-    except ZooError as error:
-        said = str(error)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            (read or KINDS[kind].load)(folder)
+        except ZooError as error:
+            said = str(error)
     assert time.monotonic() - started < SECONDS
-    assert said is True or (len(said) < 2000 and "\n" not in said)
+    for line in [said, *(str(warning.message) for warning in told)]:
+        assert line is True or (len(line) < 2000 and printable(line) == line)
     return said
+
+
+def shown(folder):
+    """The card of an artifact, which has to be text for a page."""
+    for content in (data.decode() for path, data in card_files(folder).items() if path.endswith(".md")):
+        assert not set(content) & set(CONTROLS)
+
+
+CONTROLS = "\x00\x07\x1b\x7f\x9b\u2028\u202e\u2066\ud800"
+MARKER = "\x1b]0;pwned\x07\u202e\x9b2J"
+LITERALS = {
+    "@huge@": "1e400", "@less@": "-1e400", "@deep@": "[" * 60 + "]" * 60, "@deeper@": '{"a":' * 900 + "1" + "}" * 900,
+    "@deepest@": "[" * 5000 + "]" * 5000, "@digits@": "9" * 4000, "@more digits@": "9" * 6000,
+}  # fmt: skip
+"""What no writer of JSON writes, by what stands for it."""
+
+
+def dumped(config):
+    """A config as JSON, with literals that Python would not write."""
+    text = json.dumps(config)
+    for word, literal in LITERALS.items():
+        text = text.replace(json.dumps(word), literal)
+    return text
 
 
 SCALARS = st.one_of(
@@ -49,17 +84,24 @@ SCALARS = st.one_of(
     st.sampled_from([10**9, 2**31, -1, 0, 1, 224, 1000]),
     st.floats(),
     st.text(max_size=20),
+    st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-38, 10**400, *LITERALS]),
+    st.sampled_from([MARKER, *CONTROLS, "line\nline", "x" * 20_000]),
     st.sampled_from(
         ["../../etc/passwd", "/etc/passwd", "{{ 7*7 }}", "__import__('os')", "nan", "3" * 5000, "hf-hub:a/b"]
     ),
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.just(MARKER), inner, max_size=3)
+    ),
 )
 KEYS = st.sampled_from(
     ["file", "url", "state_dict", "custom_load", "hf_hub_id", "source", "num_classes", "in_chans", "arch", "space",
      "form", "block_args", "stem_size", "round_chs_fn", "act_layer", "global_pool", "output_stride", "checkpoint_path",
-     "pretrained", "generator", "flops", "width", "cost", "range", "img_size", "features_only", "x"]
+     "pretrained", "generator", "flops", "width", "cost", "range", "img_size", "features_only", "x", "holdout", "seed",
+     "split", "limit", "sampler", "final", "hours", "pool", "mean", "std", "crop_pct", "interpolation", "label_names",
+     "conditions", "weights", "macs", "requested", "latency_ms", "validation", MARKER]
 )  # fmt: skip
 
 
@@ -95,25 +137,29 @@ def spoiled(draw, config):
     return config
 
 
-def fuzz_config(made, tmp_path_factory, kind, examples):
+def fuzz_config(artifacts, tmp_path_factory, kind, examples, read=None):
     folder = tmp_path_factory.mktemp("fuzz") / "artifact"
-    shutil.copytree(made / kind, folder)
-    valid = json.loads((folder / "config.json").read_text())
+    shutil.copytree(artifacts / kind, folder)
+    file = folder / CONFIGS[kind]
+    valid = json.loads(file.read_text())
     seen = {True: 0, False: 0}
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(spoiled(valid))
     def check(config):
-        (folder / "config.json").write_text(json.dumps(config))
-        seen[outcome(kind, folder) is True] += 1
+        file.write_text(dumped(config))
+        taken = outcome(kind, folder, read) is True
+        seen[taken] += 1
+        if taken and read is None:
+            outcome(kind, folder, shown)
 
     check()
-    assert min(seen.values()) > 0  # neither all refused nor all taken
+    assert read or min(seen.values()) > 0  # neither all refused nor all taken
 
 
-def fuzz_header(made, tmp_path_factory, kind, examples):
+def fuzz_header(artifacts, tmp_path_factory, kind, examples):
     folder = tmp_path_factory.mktemp("fuzz") / "artifact"
-    shutil.copytree(made / kind, folder)
+    shutil.copytree(artifacts / kind, folder)
     whole = (folder / "model.safetensors").read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
@@ -138,7 +184,8 @@ def fuzz_header(made, tmp_path_factory, kind, examples):
         else:
             number = st.integers(-3, 2**66)
             made_up[name][field] = draw(
-                st.lists(number, max_size=5) | st.sampled_from(["F16", "U8", "I64", "F99", None, 1])
+                st.lists(number, max_size=5)
+                | st.sampled_from(["F16", "BF16", "U8", "I64", "BOOL", "C64", "F8_E4M3", "F64", "F99", None, 1, MARKER])
             )
         text = json.dumps(made_up).encode()
         return len(text).to_bytes(8, "little") + text + whole[8 + length :]
@@ -154,21 +201,212 @@ def fuzz_header(made, tmp_path_factory, kind, examples):
     assert outcome(kind, folder) is True
 
 
-@pytest.mark.parametrize("kind", LOADERS)
-def test_spoiled_configs_load_or_are_refused(made, tmp_path_factory, kind):
-    fuzz_config(made, tmp_path_factory, kind, 60)
+@pytest.fixture(scope="module")
+def artifacts(made, tmp_path_factory):
+    """A folder of each kind. Nobody writes to them."""
+    root = tmp_path_factory.mktemp("kinds")
+    for kind in LOADERS:
+        shutil.copytree(made / kind, root / kind)
+    (root / "profile").mkdir()
+    (root / "profile" / "profile.json").write_text(write_profile(made_up("sgnas_micro")))
+    return root
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_spoiled_configs_load_or_are_refused(artifacts, tmp_path_factory, kind):
+    fuzz_config(artifacts, tmp_path_factory, kind, 60)
 
 
 @pytest.mark.parametrize("kind", LOADERS)
-def test_damaged_weights_load_or_are_refused(made, tmp_path_factory, kind):
-    fuzz_header(made, tmp_path_factory, kind, 60)
+def test_damaged_weights_load_or_are_refused(artifacts, tmp_path_factory, kind):
+    fuzz_header(artifacts, tmp_path_factory, kind, 60)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fuzz", "kind", "examples"),
+    [
+        (fuzz_config, "model", 1500), (fuzz_config, "generator", 2000), (fuzz_config, "supernet", 1500),
+        (fuzz_config, "profile", 2500), (fuzz_header, "model", 500), (fuzz_header, "generator", 1000),
+        (fuzz_header, "supernet", 500),
+    ],
+)  # fmt: skip
+def test_thousands_of_spoiled_artifacts(artifacts, tmp_path_factory, fuzz, kind, examples):
+    """With those that the commands below read, ten thousand."""
+    fuzz(artifacts, tmp_path_factory, kind, examples)
+
+
+@pytest.fixture
+def commands(monkeypatch, tmp_path):
+    """``search`` and the recipe of a generator, as far as the images that were held out, of which there are none."""
+    path = Path(__file__).parents[1] / "recipes" / "train_generator.py"
+    spec = importlib.util.spec_from_file_location("recipe_train_generator", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+
+    def load_images(source, split, *, holdout, part, seed, **_):
+        assert type(seed) is int
+        assert type(holdout) in (int, float)
+        assert 0 < holdout < 1
+        raise DataError("no images; name others.")
+
+    monkeypatch.setattr("sgnas_zoo.training.candidates.load_images", load_images)
+    monkeypatch.setattr(recipe, "load_images", load_images)
+    ways = {"search": (main, "search", "--strategy", "random"), "train_generator": (recipe.main,)}
+
+    def run(name):
+        command, *words = ways[name]
+
+        def read(folder):
+            words_ = [*words, "--supernet", folder, "--dataset", "x", "--output", tmp_path / "out"]
+            AcceleratorState._reset_state(True)
+            done = CliRunner().invoke(command, list(map(str, words_)))
+            assert isinstance(done.exception, SystemExit), done.exception
+            assert done.exit_code == 2
+            (line,) = done.stderr.splitlines()
+            raise ArtifactError(line)
+
+        return read
+
+    yield run
+    AcceleratorState._reset_state(True)
+    PartialState._reset_state()
+
+
+@pytest.mark.parametrize("name", ["search", "train_generator"])
+def test_commands_read_spoiled_supernets(artifacts, tmp_path_factory, commands, name):
+    assert "no images" in outcome("supernet", artifacts / "supernet", commands(name))  # the whole one gets that far
+    fuzz_config(artifacts, tmp_path_factory, "supernet", 30, commands(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["search", "train_generator"])
+def test_commands_read_hundreds_of_spoiled_supernets(artifacts, tmp_path_factory, commands, name):
+    fuzz_config(artifacts, tmp_path_factory, "supernet", 250, commands(name))
+
+
+DATASETS = [
+    {"source": None}, {"source": 1}, {"source": "x" * 5000}, {"seed": None}, {"seed": "x"}, {"seed": "@huge@"},
+    {"seed": -1}, {"seed": 2**70}, {"seed": 1.5}, {"seed": True}, {"holdout": float("nan")}, {"holdout": "0.2"},
+    {"holdout": 1}, {"holdout": 1.5}, {"holdout": -0.1}, {"holdout": True}, {"holdout": [0.1]}, {"split": 3},
+    {"limit": "many"}, {"revision": {}}, {"streaming": "no"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", DATASETS)
+def test_what_a_supernet_was_trained_on_is_checked(artifacts, tmp_path, commands, changes):
+    folder = shutil.copytree(artifacts / "supernet", tmp_path / "supernet")
+    config = json.loads((folder / "config.json").read_text())
+    config["dataset"] |= changes
+    (folder / "config.json").write_text(dumped(config))
+    said = [outcome("supernet", folder), *(outcome("supernet", folder, commands(name)) for name in COMMANDS)]
+    assert all(("not valid" in line) or ("no readable JSON" in line) for line in said)
+
+
+@pytest.mark.parametrize("field", ["source", "seed"])
+def test_what_a_supernet_was_trained_on_is_not_missing(artifacts, tmp_path, commands, field):
+    folder = shutil.copytree(artifacts / "supernet", tmp_path / "supernet")
+    config = json.loads((folder / "config.json").read_text())
+    del config["dataset"][field]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert all(f"'{field}'" in outcome("supernet", folder, read) for read in (None, *map(commands, COMMANDS)))
+
+
+COMMANDS = ("search", "train_generator")
+NUMBERS = {
+    "complex64": lambda tensor: tensor.to(torch.complex64), "bool": lambda tensor: tensor.bool(),
+    "float8": lambda tensor: tensor.to(torch.float8_e4m3fn), "int32": lambda tensor: tensor.int(),
+    "1e38": lambda tensor: torch.full_like(tensor, 1e38), "-1e38": lambda tensor: torch.full_like(tensor, -1e38),
+    "inf": lambda tensor: torch.full_like(tensor, float("inf")),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", LOADERS)
-@pytest.mark.parametrize("fuzz", [fuzz_config, fuzz_header])
-def test_thousands_of_spoiled_artifacts(made, tmp_path_factory, kind, fuzz):
-    fuzz(made, tmp_path_factory, kind, 1000)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_weights_of_other_numbers_are_refused(made, tmp_path, kind, number):
+    folder = copied(made, tmp_path, kind)
+    state = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in state.items() if tensor.is_floating_point())
+    save_file(state | {name: NUMBERS[number](state[name].float())}, folder / "model.safetensors")
+    assert ("fit its config" if number[0] in "cbf" or number == "int32" else "not finite") in outcome(kind, folder)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_load(made, tmp_path, kind, dtype):
+    folder = copied(made, tmp_path, kind)
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors")
+    assert outcome(kind, folder) is True
+
+
+LOOKS = [
+    {"mean": [1e30] * 3}, {"mean": [-1e4] * 3}, {"mean": [True] * 3}, {"std": [0] * 3}, {"std": [-0.5] * 3},
+    {"std": [1e-30] * 3}, {"std": [1e30] * 3}, {"crop_pct": 0}, {"crop_pct": 1e-6}, {"crop_pct": 2},
+    {"interpolation": "cubist"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "part"), [("supernet", "preprocessing"), ("model", "pretrained_cfg")])
+@pytest.mark.parametrize("changes", LOOKS)
+def test_what_images_go_through_is_checked(made, tmp_path, kind, part, changes):
+    folder = copied(made, tmp_path, kind, **{f"{part}__{name}": value for name, value in changes.items()})
+    assert "not valid" in outcome(kind, folder)
+
+
+def test_a_model_that_would_not_load_is_not_written(tmp_path):
+    model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8))
+    model.pretrained_cfg["mean"] = (1e30,) * 3
+    state = torch.get_rng_state()
+    with pytest.raises(ArtifactError, match=r"would not load again: .*mean.*; mend it, then save it\.$"):
+        save_model(model, tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+    assert torch.equal(torch.get_rng_state(), state)
+    del model.pretrained_cfg["mean"]
+    save_model(model, tmp_path / "net")
+
+
+DESCRIPTIVE = [
+    {"label_names": ["a"] * 10}, {"pretrained_cfg__label_names": ["a"] * 2}, {"label_names": "abc"},
+    {"label_names": [1]},
+    {"label_descriptions": [1]}, {"pretrained_cfg__license": 7}, {"pretrained_cfg__description": MARKER * 9999},
+    {"pretrained_cfg__paper_ids": {}}, {"pretrained_cfg__tag": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", DESCRIPTIVE)
+def test_what_only_describes_a_model_warns(made, tmp_path, changes):
+    folder = copied(made, tmp_path, "model", **changes)
+    (field,) = (name.rpartition("__")[2] for name in changes)
+    with pytest.warns(UserWarning, match=f"{field}.* cannot be right; left out"):
+        assert field not in load_model(folder).pretrained_cfg
+
+
+def test_transformers_saves_for_other_classes_and_we_load_it(tmp_path):
+    from transformers import AutoModelForImageClassification
+
+    torch.manual_seed(0)
+    model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=10)
+    model.pretrained_cfg["label_names"] = [f"class {number}" for number in range(10)]
+    save_model(model, tmp_path / "ten")
+    kwargs = {"num_labels": 3, "ignore_mismatched_sizes": True}
+    tuned = AutoModelForImageClassification.from_pretrained(tmp_path / "ten", **kwargs).eval()
+    tuned.save_pretrained(tmp_path / "three")
+    with pytest.warns(UserWarning, match=r"label_names \(10 for 3 classes\)"):
+        loaded = load_model(tmp_path / "three").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), tuned(images).logits)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("other", ["pytorch_model.bin", "model.safetensors.index.json"])
+def test_weights_as_others_keep_them(made, tmp_path, kind, other):
+    folder = copied(made, tmp_path, kind)
+    (folder / "model.safetensors").rename(folder / other)
+    said = outcome(kind, folder)
+    assert f"holds {other}, and only model.safetensors is read" in said
+    assert "save_pretrained" in said
 
 
 def copied(made, tmp_path, kind, **changes):

@@ -46,10 +46,11 @@ def read_dataset(stated: object) -> Mapping[str, Any]:
         ValueError: If a field is out of bounds.
     """
     fields = _mapping(stated)
-    for name in ("source", *(["seed"] if fields.get("holdout") else [])):
+    needed = ("source", "seed") if fields.get("holdout") else ("source",)
+    for name in needed:
         fields[name]
     for name, fits in DATASET.items():
-        if not fits(fields.get(name)):
+        if not fits(fields.get(name)) or (name in needed and fields[name] is None):
             raise ValueError(f"dataset.{name} is out of bounds")
     return MappingProxyType(dict(fields))
 
@@ -82,8 +83,7 @@ def _count(value: object) -> bool:
 
 
 DATASET: dict[str, Callable[[object], bool]] = {
-    "source": lambda value: value is not None and _text(value),
-    **dict.fromkeys(("revision", "split", "part"), _text),
+    **dict.fromkeys(("source", "revision", "split", "part"), _text),
     **dict.fromkeys(("seed", "rows", "limit"), _count),
     "holdout": lambda value: value is None or (is_number(value, 0, 1) and value != 1),
     "streaming": lambda value: value is None or isinstance(value, bool),
