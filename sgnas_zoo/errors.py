@@ -9,7 +9,6 @@ from pathlib import PurePath
 
 _HOSTILE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (ESC and line breaks among them), marks that turn the direction of text, halves of characters."""
-"""Characters of a wrong name, and right ones, that an error tells."""
 _QUERY = re.compile(r"""(?i)\b([a-z][a-z0-9+.-]*://[^\s?#'"<>]+)[?#][^\s'"<>]*""")
 
 
