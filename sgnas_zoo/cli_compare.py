@@ -10,6 +10,7 @@ import click
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options, told
 from sgnas_zoo.cli_search import FREE_TO_CHANGE, SETTINGS, open_search
+from sgnas_zoo.stopping import stoppable
 
 if TYPE_CHECKING:
     from sgnas_zoo.hub.supernets import TrainedSupernet
@@ -39,6 +40,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the comparison in the output folder.")
+@stoppable("go on with --resume.")
 def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tuple[str, ...], dataset: str,
             output: Path, generator: str | None, profile: str | None, population: int, generations: int, images: int,
             seed: int, workers: int, resume: bool, **columns: Any) -> None:  # fmt: skip

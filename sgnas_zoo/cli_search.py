@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options, told
+from sgnas_zoo.stopping import stoppable
 
 if TYPE_CHECKING:
     from sgnas_zoo.training.searching import Search
@@ -38,6 +39,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
+@stoppable("go on with --resume.")
 def search(strategy: str, space: str | None, supernet: str, dataset: str, output: Path,
            image_column: str | None, label_column: str | None, objectives: str, images: int, workers: int,
            resume: bool, **options: Any) -> None:  # fmt: skip

@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError, CheckpointError, SpaceError
+from sgnas_zoo.stopping import Stopped
 from sgnas_zoo.training.checkpoints import MANIFEST, Checkpoints
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 
@@ -504,6 +505,38 @@ def test_due_after_the_time_is_up(tmp_path):
     assert not checkpoints.stopping
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_sigterm_that_no_save_answers_is_handled_as_before(tmp_path, answered):
+    before, seen = signal.getsignal(signal.SIGTERM), []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with small(tmp_path)[0] as checkpoints:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not answered or checkpoints.due()
+        assert seen == ([] if answered else [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen[-1] == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("state", ["new", "replaced"])
+def test_a_signal_in_the_middle_of_saving_leaves_what_was_there(saved, monkeypatch, state):
+    checkpoints, model, _ = small(saved)
+    step = 3 if state == "new" else 2
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name == f".step-0000000{step}.partial":
+            raise Stopped(signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(Stopped):
+        checkpoints.save({"step": step})
+    assert steps(saved) == ["step-00000001", "step-00000002"]
+
+
 # --- Options
 
 
@@ -637,10 +670,11 @@ with Checkpoints(Accelerator(cpu=True), Path(tempfile.mkdtemp()), {}) as checkpo
             pass
     print(checkpoints.due() and checkpoints.stopping, flush=True)
 """
+DIES_AT_A_FORK = "import os; os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), 9))"
 
 
-def start_workers(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-c", WORKERS, *arguments]
+def start_workers(*arguments, first="") -> subprocess.Popen:
+    command = [sys.executable, "-c", first + WORKERS, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -662,3 +696,11 @@ def test_a_training_that_fails_ends_its_workers():
         errors = training.communicate(timeout=60)[1]
     assert training.returncode == 1
     assert "ValueError: an image at fault" in errors
+
+
+def test_a_training_that_is_killed_while_a_worker_starts_leaves_none():
+    """Torch's worker looks whether its parent changes, so it has to have seen it; the pipe is closed by the last one."""
+    with start_workers("1", first=DIES_AT_A_FORK) as training:
+        assert training.wait(60) == -signal.SIGKILL
+        said, _ = training.communicate(timeout=60)
+    assert said == "ready\n"

@@ -82,11 +82,15 @@ class Checkpoints:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Handle SIGTERM as before."""
-        if self._in_main_thread:
-            if hasattr(signal, "sigwaitinfo"):
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
+        """Handle SIGTERM as before; one that came after the last ``due()`` is handled so now."""
+        if not self._in_main_thread:
+            return
+        signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
+        if hasattr(signal, "sigwaitinfo"):
+            self._signalled |= signal.sigtimedwait({signal.SIGTERM}, 0) is not None
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if self._signalled and not self.stopping and error == (None, None, None):
+            signal.raise_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signalled = True
@@ -129,9 +133,9 @@ class Checkpoints:
                     _check_custom(staging)
                     self._seal(staging, progress)
                     self._publish(staging, target)
-        except CheckpointError:
+        except BaseException:  # a signal, too
             if main:
-                shutil.rmtree(staging, ignore_errors=True)
+                self._clean()
             raise
         self._saved_at = time.monotonic()
         return target

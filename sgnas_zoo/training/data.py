@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -212,25 +213,29 @@ def make_loader(
         collate_fn=collate,
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=partial(_end_with_parent, os.getpid()),
         persistent_workers=False,  # workers that live on would not hear of the next epoch
         generator=torch.Generator().manual_seed(seed),  # else each epoch draws from the global one
     )
 
 
-def _end_with_parent(worker: int) -> None:
+def _end_with_parent(parent: int, worker: int) -> None:
     """Let the training process decide when to end: it is often a whole group that gets SIGTERM.
 
-    Only the parent's own SIGTERM ends a worker; to ignore that too would leave the parent waiting for it at its exit.
+    Only the parent's own SIGTERM ends a worker, to ignore that too would leave the parent waiting for it at its exit;
+    or the parent's death, which torch looks for every five seconds, and never sees where it comes before the worker
+    first looks.
     """
     if hasattr(signal, "sigwaitinfo"):  # elsewhere nothing tells who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_exit_at_sigterm_from, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _exit_at_sigterm_from(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+def _exit_with(parent: int) -> None:
+    sender = None
+    while sender != parent and os.getppid() == parent:
+        received = signal.sigtimedwait({signal.SIGTERM}, 0.2)
+        sender = received.si_pid if received else None
     os._exit(0)
 
 

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from sgnas_zoo.cli_options import one_line
 from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.stopping import stoppable
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
 """Options that say where something lies: a record names what was there instead."""
@@ -21,7 +22,8 @@ PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
 class RecipeCommand(click.Command):
     """A command whose options also come from YAML, under its own name as top-level key; all mistakes show at once.
 
-    It adds ``--config FILE``. An error of usage or of the library is one line on stderr and exit code 2.
+    It adds ``--config FILE``. An error of usage or of the library is one line on stderr and exit code 2, as is a signal
+    with an exit code of its own.
 
     Args:
         configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``.
@@ -47,7 +49,8 @@ class RecipeCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the recipe."""
-        with one_line():
+        advice = "go on with --resume auto." if "resume" in ctx.params else "start it again."
+        with stoppable(advice), one_line():
             return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
