@@ -522,7 +522,7 @@ def test_a_sigterm_that_no_save_answers_is_handled_as_before(tmp_path, answered)
 
 @pytest.mark.parametrize("state", ["new", "replaced"])
 def test_a_signal_in_the_middle_of_saving_leaves_what_was_there(saved, monkeypatch, state):
-    checkpoints, model, _ = small(saved)
+    checkpoints, *_ = small(saved)
     step = 3 if state == "new" else 2
     rename = Path.rename
 
@@ -699,7 +699,7 @@ def test_a_training_that_fails_ends_its_workers():
 
 
 def test_a_training_that_is_killed_while_a_worker_starts_leaves_none():
-    """Torch's worker looks whether its parent changes, so it has to have seen it; the pipe is closed by the last one."""
+    """Torch's worker looks whether its parent changes, so it has to have seen it; the last one closes the pipe."""
     with start_workers("1", first=DIES_AT_A_FORK) as training:
         assert training.wait(60) == -signal.SIGKILL
         said, _ = training.communicate(timeout=60)
