@@ -13,7 +13,7 @@ Expect: 99.5 % of the 19 x 6 slots agree with the answers at the end; the last l
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from sgnas_zoo.cli_signals import end_on_signals
+    from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 

@@ -12,7 +12,7 @@ Output: one JSON object on stdout, messages on stderr.
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from sgnas_zoo.cli_signals import end_on_signals
+    from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 

@@ -15,7 +15,7 @@ Hardware: one CPU core, 8 minutes for 12 budgets of sgnas_micro on CIFAR-10. Exp
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from sgnas_zoo.cli_signals import end_on_signals
+    from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 

@@ -14,7 +14,7 @@ Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expecte
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from sgnas_zoo.cli_signals import end_on_signals
+    from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 

@@ -18,8 +18,8 @@ from sgnas_zoo.cli_hub import card, convert, publish, push, shim
 from sgnas_zoo.cli_measure import benchmark, export, profile
 from sgnas_zoo.cli_options import Count, UserPath, ZooGroup, push_options, told
 from sgnas_zoo.cli_search import search
-from sgnas_zoo.cli_signals import end_on_signals
 from sgnas_zoo.cli_zoo import info, list_
+from sgnas_zoo.stopping import end_on_signals
 
 DEFAULT_TAG = "default"
 """What ``--pretrained`` alone stands for."""

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: one line that says how to go on, and the exit code that a shell gives for the signal."""
+"""Ctrl-C and SIGTERM: one line on stderr, and the exit code that a shell gives for the signal.
+
+``end_on_signals`` is for a whole process, from before its imports; ``stoppable`` is for what can be gone on with, and
+takes the place of the former while it lasts. Nothing that takes time is imported here.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,35 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-import click
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDS = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated."}
+"""Signals that end a process, and what it says where there is nothing to go on with."""
 AGAIN = 0.05
 """Seconds until a signal that came to nothing is sent again."""
+
+
+def end_on_signals() -> None:
+    """Raise SystemExit in the main thread on Ctrl-C and SIGTERM, so that whoever writes cleans up.
+
+    A signal that is ignored from before, as after ``nohup``, stays so.
+    """
+    own = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: clean up in peace
+        if os.getpid() == own:  # a worker process that inherits this has nothing to say
+            os.write(2, f"{ENDS[signal.Signals(number)]}\n".encode())
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in listened():
+            signal.signal(number, end)
+
+
+def listened() -> list[signal.Signals]:
+    """The signals that nobody has told this process to ignore."""
+    return [number for number in ENDS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class Stopped(BaseException):
@@ -35,14 +62,14 @@ def stoppable(advice: str) -> Iterator[None]:
         advice: The next step, for the one line.
 
     Raises:
-        Exit: With 128 plus the signal's number. Not outside the main thread, where Python handles no signals.
+        SystemExit: With 128 plus the signal's number. Not outside the main thread, where Python handles no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process, ending = os.getpid(), False
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         nonlocal ending
         if os.getpid() == process and not ending:
             ending = True
@@ -58,13 +85,12 @@ def stoppable(advice: str) -> Iterator[None]:
             hook(caught)
 
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
-    listened = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) or signal.SIG_DFL for number in listened}
+    before = {number: signal.signal(number, stop) or signal.SIG_DFL for number in listened()}
     try:
         yield
     except Stopped as stopped:
-        click.echo(f"Stopped by {signal.Signals(stopped.number).name}; {advice}", err=True)
-        raise click.exceptions.Exit(128 + stopped.number) from None
+        print(f"Stopped by {signal.Signals(stopped.number).name}; {advice}", file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None
     finally:
         ending = True
         for number, handler in before.items():

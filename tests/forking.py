@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sgnas_zoo.stopping import end_on_signals
+
 ROOT = Path(__file__).parents[1]
 RECIPES = ("train_supernet", "train_generator", "retrain", "finetune")
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir")
@@ -74,6 +76,7 @@ class Forks:
     def __exit__(self, *error: object) -> None:
         self._server.stdin.close()
         self._server.wait(2 * PATIENCE)
+        self._server.stdout.close()
 
     def run(self, name: str, *arguments: object, saved: str = "", moment: Moment | None = None) -> Ended:
         """Run a recipe or a command to its end.
@@ -194,6 +197,7 @@ def become(job: dict[str, Any]) -> list[str]:
     atexit.register(watch.write, job["counted"])
     if job["saved"]:
         sys.addaudithook(watch)
+    end_on_signals()  # as the programs do, before their imports
     return [*([] if job["name"] in RECIPES else [job["name"]]), *job["argv"]]
 
 

@@ -12,6 +12,7 @@ import pickle
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -20,11 +21,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import torch
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped, unused-ignore]
 from accelerate.utils import load as load_plain
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from sgnas_zoo.errors import CheckpointError
 from sgnas_zoo.files import sha256, write_json
@@ -174,7 +175,7 @@ class Checkpoints:
         """Say on the main process's stderr that SIGTERM ended the run at ``saved``; the recipe then exits with 0."""
         note = f"Stopped by SIGTERM at step {_step(saved)}; saved {saved}; go on with --resume auto."
         if self._accelerator.is_main_process:
-            click.echo(note, err=True)
+            tqdm.write(note, file=sys.stderr)  # above the progress bar, on a line of its own
         return note
 
     def _choose(self, mode: str) -> dict[str, Any]:
