@@ -10,6 +10,8 @@ import json
 import os
 import random
 import signal
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,8 @@ COMMANDS = (*RECIPES, "search", "compare")
 SAVED = {"search": "evaluations.jsonl", "compare": "comparison.json"}
 TIMES = ("seconds", "hours", "preparation")
 """Words in the names of what no two runs have in common."""
+DRAWS = 5
+"""Moments that may come too late before one has to come in time."""
 
 pytestmark = pytest.mark.slow
 
@@ -103,32 +107,35 @@ def assert_same(output: Path, whole: Whole) -> None:
     assert [name for name in found if found[name] != whole.answer[name]] == []
 
 
-def drawn(name: str, workers: int, whole: Whole) -> Any:
-    """Moments without end; those near the end of the CPU time may come too late to be any."""
-    rng = random.Random(f"{name} {workers}")
+def drawn(whole: Whole, seed: str, by_cpu: bool) -> Iterator[Moment]:
+    """Moments without end; one of CPU time may come too late to be any."""
+    rng = random.Random(seed)
     while True:
-        yield Moment(operation=rng.randint(1, whole.operations))
-        yield Moment(cpu=rng.uniform(0.001, 0.9 * whole.cpu))
+        if by_cpu:
+            yield Moment(cpu=rng.uniform(0.001, 0.9 * whole.cpu))
+        else:
+            yield Moment(operation=rng.randint(1, whole.operations))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_any_moment_and_resumed_it_ends_the_same(lab, tmp_path, name, workers):
-    whole, hits = lab.whole(name), 0
-    for number, moment in enumerate(drawn(name, workers, lab.whole(name))):
-        output = tmp_path / str(number)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", range(MOMENTS))
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(lab, tmp_path, name, workers, number):
+    whole = lab.whole(name)
+    for draw, moment in enumerate(islice(drawn(whole, f"{name} {workers} {number}", number % 2 == 1), DRAWS)):
+        output = tmp_path / str(draw)
         killed = lab.run(name, workers, output, moment=moment)
-        assert killed.code in (0, -signal.SIGKILL), (moment, killed.err)
-        assert lab.forks.left() == [], moment
-        if killed.code:
-            resumed = lab.run(name, workers, output, resume=True)
-            assert resumed.code == 0, (moment, resumed.err)
-            hits += 1
+        print(name, workers, moment, killed.code, flush=True)
+        assert killed.code in (0, -signal.SIGKILL), killed.err
+        assert lab.forks.left() == []
+        if killed.code == 0:  # too late
+            assert_same(output, whole)
+            continue
+        resumed = lab.run(name, workers, output, resume=True)
+        assert resumed.code == 0, resumed.err
         assert_same(output, whole)
-        assert number < 2 * MOMENTS
-        if hits == MOMENTS:
-            return
-        print(f"{name}, {workers} workers: {moment} {'is' if killed.code else 'is not'} survived", flush=True)
+        return
+    pytest.fail("no moment came before the end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

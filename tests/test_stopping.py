@@ -81,20 +81,19 @@ def test_what_was_ignored_from_before_stays_so():
     assert run(SEND.format("SIGINT"), before, wait=0) == (0, "went on\ncleaned up\n", "")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_what_ends_the_process_gives_way_and_comes_back(name):
+@pytest.mark.parametrize(("name", "says"), [("SIGINT", "Interrupted."), ("SIGTERM", "Terminated.")])
+def test_what_ends_the_process_gives_way_and_comes_back(name, says):
     before = "from sgnas_zoo.stopping import end_on_signals\nend_on_signals()"
     assert run(SEND.format(name), before) == (128 + signal.Signals[name], "cleaned up\n", SAID.format(name))
-    after = f"{before}\nimport atexit\natexit.register(lambda: os.kill(os.getpid(), signal.{name}))"
-    code, out, err = run(before=after, wait=0)
-    assert (out, err.splitlines()[0]) == (
-        "went on\ncleaned up\n",
-        {"SIGINT": "Interrupted.", "SIGTERM": "Terminated."}[name],
-    )
+    at_exit = f"{before}\nimport atexit\natexit.register(lambda: {SEND.format(name)})"
+    _, out, err = run(before=at_exit, wait=0)
+    assert (out, err.splitlines()[0]) == ("went on\ncleaned up\n", says)
 
 
 def test_what_ends_the_process_leaves_ignored_signals_ignored():
-    before = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nfrom sgnas_zoo.stopping import *\nend_on_signals()"
+    before = (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\nfrom sgnas_zoo.stopping import end_on_signals\nend_on_signals()"
+    )
     assert run(SEND.format("SIGINT"), before, wait=0) == (0, "went on\ncleaned up\n", "")
 
 
