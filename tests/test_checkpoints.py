@@ -520,6 +520,13 @@ def test_a_sigterm_that_no_save_answers_is_handled_as_before(tmp_path, answered)
         signal.signal(signal.SIGTERM, before)
 
 
+def test_what_a_kill_right_after_saving_left_too_many_goes_at_resuming(saved):
+    shutil.copytree(saved / "step-00000001", saved / "step-00000000")
+    checkpoints, *_ = small(saved)
+    assert checkpoints.resume("auto")["step"] == 2
+    assert steps(saved) == ["step-00000001", "step-00000002"]
+
+
 @pytest.mark.parametrize("state", ["new", "replaced"])
 def test_a_signal_in_the_middle_of_saving_leaves_what_was_there(saved, monkeypatch, state):
     checkpoints, *_ = small(saved)

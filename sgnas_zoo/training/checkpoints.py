@@ -168,6 +168,8 @@ class Checkpoints:
             self._accelerator.load_state(outcome["from"])
         if self._accelerator.is_main_process and outcome["damaged"]:
             warnings.warn(f"Damaged: {'; '.join(outcome['damaged'])}; falling back to {outcome['from']}.", stacklevel=2)
+        elif self._accelerator.is_main_process and mode == "auto":  # a kill right after saving came before this
+            self._prune(Path(outcome["from"]))
         progress: dict[str, Any] = outcome["progress"]
         return progress
 
@@ -227,13 +229,17 @@ class Checkpoints:
         staging.rename(target)
         _sync(self.folder)
         self._damaged.discard(target)
+        self._prune(target)
+        shutil.rmtree(self.folder / f".{target.name}.replaced", ignore_errors=True)
+
+    def _prune(self, target: Path) -> None:
+        """Keep the newest up to ``target``."""
         # Later steps are those that this run, resumed from an older checkpoint, does again.
         kept = [path for path in _checkpoints(self.folder) if _step(path) <= _step(target) and self._is_whole(path)]
         for path in _checkpoints(self.folder):
             if path not in kept[-self._keep :]:
                 with suppress(OSError):
                     shutil.rmtree(path.rename(self.folder / f".{path.name}.partial"))
-        shutil.rmtree(self.folder / f".{target.name}.replaced", ignore_errors=True)
 
     def _is_whole(self, path: Path) -> bool:
         return path not in self._damaged and (path / MANIFEST).is_file()
