@@ -2,8 +2,8 @@
 
 Each command runs once without a pause; then again and again, killed at a random moment after its first checkpoint (a
 search: after its first score; a comparison: after its first row) and resumed. Half of the moments are file operations,
-the others seconds of CPU time, so that a busy machine moves none. RESUME_MOMENTS=20 is the full proof, an hour of one
-core: so many moments for each command, with decoding workers and without; by default there are two.
+the others seconds of CPU time, so that a busy machine moves none. RESUME_MOMENTS=20 is the full proof, half an hour of
+one core: so many moments for each command, with decoding workers and without; by default there are two.
 """
 
 import json
