@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.cli import main
 from sgnas_zoo.costs.profile_file import write_profile
-from sgnas_zoo.errors import ArtifactError, DataError, ZooError, printable
+from sgnas_zoo.errors import ArtifactError, DataError, ZooError
 from sgnas_zoo.hub.cards import card_files
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.kinds import KINDS, check_folder
@@ -50,7 +50,7 @@ def outcome(kind, folder, read=None):
             said = str(error)
     assert time.monotonic() - started < SECONDS
     for line in [said, *(str(warning.message) for warning in told)]:
-        assert line is True or (len(line) < 2000 and printable(line) == line)
+        assert line is True or (len(line) < 2000 and not set(line) & {*CONTROLS, "\n"})
     return said
 
 
@@ -150,7 +150,7 @@ def fuzz_config(artifacts, tmp_path_factory, kind, examples, read=None):
         file.write_text(dumped(config))
         taken = outcome(kind, folder, read) is True
         seen[taken] += 1
-        if taken and read is None:
+        if taken and read is None and not seen[True] % 5:
             outcome(kind, folder, shown)
 
     check()
@@ -226,9 +226,9 @@ def test_damaged_weights_load_or_are_refused(artifacts, tmp_path_factory, kind):
 @pytest.mark.parametrize(
     ("fuzz", "kind", "examples"),
     [
-        (fuzz_config, "model", 1500), (fuzz_config, "generator", 2000), (fuzz_config, "supernet", 1500),
-        (fuzz_config, "profile", 2500), (fuzz_header, "model", 500), (fuzz_header, "generator", 1000),
-        (fuzz_header, "supernet", 500),
+        (fuzz_config, "model", 700), (fuzz_config, "generator", 3000), (fuzz_config, "supernet", 700),
+        (fuzz_config, "profile", 3600), (fuzz_header, "model", 250), (fuzz_header, "generator", 1000),
+        (fuzz_header, "supernet", 250),
     ],
 )  # fmt: skip
 def test_thousands_of_spoiled_artifacts(artifacts, tmp_path_factory, fuzz, kind, examples):
