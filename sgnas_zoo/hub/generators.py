@@ -125,5 +125,5 @@ def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
         cost = COSTS[text(config["cost"])].name
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise invalid_config(where, error) from error
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         return ArchGenerator(prior, cost, conditions, (float(low), float(high)), width, target_chs)

@@ -155,7 +155,7 @@ def _ghost(name: str, stated: Stated) -> nn.Module:
     """
     classes = stated.pretrained_cfg["num_classes"]
     try:
-        with torch.device("meta"), torch.random.fork_rng():
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
             ghost: nn.Module = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
     except ZooError as error:
         raise ArtifactError(f"The config of {name} is not valid: {brief(error)}") from error

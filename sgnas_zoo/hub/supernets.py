@@ -227,7 +227,7 @@ def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
         dataset, training = read_dataset(config["dataset"]), read_training(config["training"])
         space = SPACES[text(config["space"])]
         space.check_resolution(resolution)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             supernet = make_supernet(space, num_classes, in_chans)
     except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise invalid_config(where, error) from error

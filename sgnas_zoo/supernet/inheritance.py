@@ -16,8 +16,8 @@ from sgnas_zoo.supernet.supernet import Supernet
 def inherit_model(supernet: Supernet, arch: Arch, **kwargs: Any) -> nn.Module:
     """Build the search form of an architecture and give it its slice of the supernet.
 
-    In evaluation mode it computes what the supernet computes along that path. Its batch norm statistics are the
-    supernet's: call ``calibrate_bn`` before you use it.
+    It is on the supernet's device. In evaluation mode it computes what the supernet computes along that path. Its batch
+    norm statistics are the supernet's: call ``calibrate_bn`` before you use it.
 
     Args:
         supernet: The supernet.

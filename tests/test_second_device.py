@@ -1,0 +1,161 @@
+"""All that computes runs on a device that has no float64, and mixes nothing with the CPU."""
+
+import copy
+from pathlib import Path
+
+import accelerate
+import pytest
+import second_device
+import timm
+import torch
+from recipe_runs import BASE, MODEL, SUPERNET, forget_accelerate, load_recipe, run_recipe, write_colours
+from second_device import DEVICE, Elsewhere, NoFloat64
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import sgnas_zoo
+from sgnas_zoo.costs import COSTS
+from sgnas_zoo.hub.generators import default_generator
+from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.training import runs
+from sgnas_zoo.training.checkpoints import Checkpoints
+from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.surrogate import surrogate_losses
+
+ARCH = "-".join(["357"] * 8)
+STEP = ("--epochs", "1", "--batch-size", "16", "--limit", "40")
+
+
+class There(accelerate.Accelerator):
+    """An accelerator that found the device."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.state.device = accelerate.PartialState().device = DEVICE
+
+
+@pytest.fixture
+def there(monkeypatch):
+    monkeypatch.setattr(runs, "Accelerator", There)
+    monkeypatch.setattr(Checkpoints, "save", lambda self, progress: Path())  # safetensors writes real devices' only
+    monkeypatch.setattr(torch, "tensor", second_device.make_tensor)
+    with NoFloat64():
+        yield
+    forget_accelerate()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp("data") / "colours")
+
+
+@pytest.fixture(scope="module")
+def started(images, tmp_path_factory):
+    root, data = tmp_path_factory.mktemp("started"), (*BASE, *STEP, "--dataset", images)
+    run_recipe("train_supernet", *SUPERNET, *data, "--output", root / "supernet")
+    run_recipe("retrain", *MODEL, *data, "--output", root / "model")
+    return root
+
+
+def recipes(images, started):
+    data = (*BASE, *STEP, "--dataset", images)
+    others = (*data, "--paths", "1", "--sampler", "uniform")
+    return {
+        "train_supernet fair": (*SUPERNET, *data, "--clip-grad", "1"),
+        "train_supernet greedy": (*SUPERNET, *data, "--sampler", "greedy"),
+        "train_supernet spos": ("--space", "spos_channel", "--resolution", "32", "--holdout", "0.4", *others),
+        "train_supernet bits": ("--space", "resnet_micro_bits", "--resolution", "16", "--holdout", "0", *others),
+        "train_generator": ("--supernet", started / "supernet", *BASE, *STEP[:3], "4", "--dataset", images),
+        "retrain": (*MODEL, *data, "--clip-grad", "1", "--ema-decay", "0.9"),
+        "finetune": ("--model", f"local-dir:{started / 'model'}", *data),
+        "evaluate": ("--model", f"local-dir:{started / 'model'}", "--dataset", images, "--workers", "0"),
+        "distill_generator": ("--steps", "1", "--constraint-batch", "2"),
+    }
+
+
+NAMES = ["train_supernet fair", "train_supernet greedy", "train_supernet spos", "train_supernet bits",
+         "train_generator", "retrain", "finetune", "evaluate", "distill_generator"]  # fmt: skip
+FAST = {"train_generator", "evaluate"}
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_every_recipe_runs_without_float64(name, images, started, there, tmp_path):
+    options = recipes(images, started)
+    assert set(options) == set(NAMES)
+    run_recipe(name.split()[0], *options[name], "--output", tmp_path / "run")
+
+
+def test_deploy_folds_without_float64(there):
+    model = timm.create_model("sgnas", space="sgnas_micro", arch=ARCH).eval()
+    batch = torch.randn(2, 3, 32, 32)
+    form = sgnas_zoo.deploy(copy.deepcopy(model).to(DEVICE))
+    assert isinstance(form.conv_stem.weight, Elsewhere)
+    assert not [m for m in form.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert torch.allclose(form(batch.to(DEVICE)).cpu(), model(batch), atol=1e-5)
+
+
+def test_a_generator_answers_from_the_device(there):
+    generator = copy.deepcopy(default_generator("sgnas_micro"))
+    wanted = [str(result.arch) for result in sgnas_zoo.generate(flops=[3e6, 4e6, 5e6], generator=generator)]
+    generator.to(DEVICE)
+    assert [str(result.arch) for result in sgnas_zoo.generate(flops=[3e6, 4e6, 5e6], generator=generator)] == wanted
+    assert generator.logits(flops=[4e6]).device == DEVICE
+    table = COSTS["macs"].table(generator.space, generator.conditions)
+    assert load_recipe("train_generator").follows(generator, table)["distance_percent"] < 100
+
+
+def test_networks_are_inherited_and_calibrated_on_the_device(there, made):
+    trained, here = load_supernet(made / "supernet"), load_supernet(made / "supernet")
+    arch = trained.supernet.space.parse(ARCH)
+    trained.supernet.to(DEVICE)
+    found = trained.inherit(arch)
+    assert {parameter.device for parameter in found.parameters()} == {DEVICE}
+    wanted = here.inherit(arch).state_dict()
+    for name, tensor in found.state_dict().items():
+        assert torch.allclose(tensor.cpu(), wanted[name], atol=1e-5), name
+
+
+def test_figures_are_those_of_the_cpu(there, made):
+    net = load_supernet(made / "supernet").supernet
+    archs = [net.space.parse(ARCH), net.space.parse("-".join(["3"] * 8))]
+    loader = [(torch.randn(7, 3, 32, 32), torch.arange(7) % 3, 1) for _ in range(3)]
+    found = []
+    for make in (lambda: accelerate.Accelerator(cpu=True), There):
+        forget_accelerate()
+        accelerator = make()
+        device = accelerator.device
+        net.to(device)
+
+        def moved():
+            return ((x.to(device), y.to(device), unread) for x, y, unread in loader)  # noqa: B023
+
+        figures = evaluate(lambda x: net.eval()(x, archs[0]), moved(), accelerator)
+        found.append([*figures.values(), *surrogate_losses(net, moved(), accelerator)(archs)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][3:5] == [21, 3]
+
+
+def as_before(generator, evaluate_on):
+    """What the library did before, a line each."""
+    conv, norm = nn.Conv2d(3, 3, 3).eval().to(DEVICE), nn.BatchNorm2d(3).eval().to(DEVICE)
+    return {
+        "deploy": lambda: fuse_conv_bn_eval(conv.double(), norm.double()),
+        "evaluate": lambda: torch.zeros(5, dtype=torch.float64, device=evaluate_on),
+        "logits": lambda: generator(torch.tensor([4e6], dtype=torch.float64, device=evaluate_on)),
+        "scores": lambda: generator(torch.tensor([4e6])).double(),
+    }
+
+
+@pytest.mark.parametrize("place", ["deploy", "evaluate", "logits", "scores"])
+def test_float64_on_the_device_would_be_seen(place, there):
+    """The control."""
+    generator = copy.deepcopy(default_generator("sgnas_micro")).to(DEVICE)
+    with pytest.raises((TypeError, RuntimeError), match=r"float64"):
+        as_before(generator, DEVICE)[place]()
+
+
+def test_the_mode_refuses_what_the_device_allows(monkeypatch):
+    """Real devices that have float64 are watched, too."""
+    monkeypatch.setattr(second_device, "WIDE", (torch.float32,))
+    with NoFloat64(), pytest.raises(TypeError, match=r"float32"):
+        torch.zeros(2, device=DEVICE)
