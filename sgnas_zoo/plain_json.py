@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-MAX_DEPTH = 50
+MAX_DEPTH = 200
 """Configs are a few levels deep; whatever walks deeper ones may run out of stack."""
 
 

@@ -601,7 +601,7 @@ def check_line(error):
     [
         (["sgnas", "macs"], "many"),
         (["sgnas", "macs"], True),
-        (["sgnas", "macs"], float("nan")),
+        (["sgnas", "macs"], 1e300),
         (["sgnas", "params"], -1),
         (["sgnas", "requested"], "4M"),
         (["sgnas", "requested", "flops"], [4e6]),
