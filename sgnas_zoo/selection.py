@@ -62,7 +62,10 @@ def pick(
         conditions = native_conditions(SPACES[space], **changes)
         result = answer(load(generator, space), conditions, broadcast(budgets), profile, measure)[0]
         return Pick(result.arch, conditions, result)
-    chosen = default_arch(family) if arch is None else _family_space(family, space).parse(arch)
+    if arch is not None:
+        chosen = _family_space(family, space).parse(arch)
+    else:
+        chosen = default_arch(family, None if space is None else _family_space(family, space))
     conditions = native_conditions(chosen.space, **changes)
     for name, limit in budgets.items():
         priced = COSTS[BUDGET_COSTS[name]] if name != "latency" else profile or own_profile(chosen.space, conditions)

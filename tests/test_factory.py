@@ -19,7 +19,7 @@ from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.models.builder import count_macs, count_params
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, families
-from sgnas_zoo.zoo import published, supernet_entries, zoo_entries
+from sgnas_zoo.zoo import default_arch, published, supernet_entries, zoo_entries
 
 IMAGENET, CIFAR = SPACES["sgnas_imagenet"], SPACES["sgnas_cifar"]
 
@@ -360,6 +360,16 @@ def test_help_loads_neither_torch_nor_timm():
         "except SystemExit as end: print(end.code, {'torch', 'timm'} & set(sys.modules))"
     )
     assert python(code).strip().splitlines()[-1] == "0 set()"
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_family_without_a_request_is_a_network_of_the_space_that_was_named(space):
+    space = SPACES[space]
+    model = timm.create_model(space.family, space=space.name, device="meta")
+    wanted = default_arch(space.family, space)
+    assert wanted.space == space
+    assert len(space.kind.networks().layers(model)) == sum(map(len, space.blocks(wanted, "final")))
+    assert model.num_classes == space.num_classes
 
 
 # --- architecture of the package

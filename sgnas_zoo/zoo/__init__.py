@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sgnas_zoo.registry import Registry
-from sgnas_zoo.spaces import SPACES, Arch, FormName
+from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
 
 ENTRIES = Path(__file__).parent / "entries"
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
@@ -91,16 +91,21 @@ def supernet_entries() -> tuple[SupernetEntry, ...]:
     return tuple(sorted(entries, key=lambda e: (order[e.space], not e.supernet, not e.default, e.tag)))
 
 
-def default_arch(family: str) -> Arch:
+def default_arch(family: str, space: SearchSpace | None = None) -> Arch:
     """The architecture that a family stands for: the published one of its own name, or its first published one.
 
-    A family of which none is published, such as that of the bits of a network, stands for its last choices.
+    Where none is published, as of the bits of a network or in another space of the family, it is that of the last
+    choices.
+
+    Args:
+        family: Name of the family.
+        space: Its space, if one is named.
     """
     entries = zoo_entries()
     name = next((name for name in (family, f"{family}_a") if name in entries), None)
-    if name is not None:
+    if name is not None and (space is None or entries[name].space == space.name):
         return entries[name].parsed()
-    space = next(SPACES[name] for name in SPACES if SPACES[name].family == family)
+    space = space or next(SPACES[name] for name in SPACES if SPACES[name].family == family)
     return space.arch([[slot[-1] for slot in layer.allowed] for layer in space.layers])
 
 
