@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 ENDS = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated."}
@@ -25,17 +26,20 @@ def end_on_signals() -> None:
 
     A signal that is ignored from before, as after ``nohup``, stays so.
     """
-    own = os.getpid()
-
-    def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # once is enough: clean up in peace
-        if os.getpid() == own:  # a worker process that inherits this has nothing to say
-            os.write(2, f"{ENDS[signal.Signals(number)]}\n".encode())
-        sys.exit(128 + number)
-
     if threading.current_thread() is threading.main_thread():
         for number in listened():
-            signal.signal(number, end)
+            signal.signal(number, partial(_end, os.getpid()))
+
+
+def _end(process: int, number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: clean up in peace
+    if os.getpid() == process:  # a worker process that inherits this has nothing to say
+        os.write(2, f"{ENDS[signal.Signals(number)]}\n".encode())
+    sys.exit(128 + number)
+
+
+def _ends(handler: object) -> bool:
+    return isinstance(handler, partial) and handler.func is _end
 
 
 def listened() -> list[signal.Signals]:
@@ -90,6 +94,7 @@ def stoppable(advice: str) -> Iterator[None]:
         yield
     except Stopped as stopped:
         print(f"Stopped by {signal.Signals(stopped.number).name}; {advice}", file=sys.stderr)
+        before |= dict.fromkeys((n for n, handler in before.items() if _ends(handler)), signal.SIG_IGN)  # it is ending
         raise SystemExit(128 + stopped.number) from None
     finally:
         ending = True

@@ -90,6 +90,17 @@ def test_what_ends_the_process_gives_way_and_comes_back(name, says):
     assert (out, err.splitlines()[0]) == ("went on\ncleaned up\n", says)
 
 
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_the_one_line_says_nothing_more(second):
+    before = f"""
+from sgnas_zoo.stopping import end_on_signals
+end_on_signals()
+import atexit
+atexit.register(lambda: {SEND.format(second)})
+"""
+    assert run(SEND.format("SIGTERM"), before) == (143, "cleaned up\n", SAID.format("SIGTERM"))
+
+
 def test_what_ends_the_process_leaves_ignored_signals_ignored():
     before = (
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\nfrom sgnas_zoo.stopping import end_on_signals\nend_on_signals()"
