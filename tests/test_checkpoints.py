@@ -677,7 +677,18 @@ with Checkpoints(Accelerator(cpu=True), Path(tempfile.mkdtemp()), {}) as checkpo
             pass
     print(checkpoints.due() and checkpoints.stopping, flush=True)
 """
-DIES_AT_A_FORK = "import os; os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), 9))"
+DIES_AT_A_FORK = """
+import os, time
+
+
+def wait_for_the_end():
+    while os.getppid() == training:
+        time.sleep(0.01)
+
+
+training = os.getpid()
+os.register_at_fork(after_in_parent=lambda: os.kill(training, 9), after_in_child=wait_for_the_end)
+"""
 
 
 def start_workers(*arguments, first="") -> subprocess.Popen:
