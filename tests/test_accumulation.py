@@ -98,6 +98,7 @@ def test_checkpoints_are_whole_updates_and_a_resumed_run_ends_the_same(name, ima
     assert [step for step in found if step % batches % every] == []
     middle = every if name == "train_generator" else batches + every
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
+    shutil.copyfile(tmp_path / "whole" / "settings.yaml", tmp_path / "resumed" / "settings.yaml")
     shutil.copytree(found[middle], tmp_path / "resumed" / "checkpoints" / found[middle].name)
     said = run(name, options, tmp_path / "resumed", 1, few, monkeypatch, "--resume", "auto", code=2)
     assert "gradient_accumulation: 3 there, absent here" in " ".join(said.split())

@@ -378,11 +378,11 @@ def test_generate_writes_where_the_users_name_leads(tmp_path, monkeypatch):
 
 
 def test_an_export_is_called_as_its_folder_is(tmp_path, monkeypatch):
-    from sgnas_zoo.cli_measure import _short_name
+    from sgnas_zoo.hub.names import read_name
 
     (tmp_path / "net" / "v1.2").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "net")
-    assert [_short_name(name) for name in (".", "..", "v1.2", "local-dir:.", "me/net@v1", "hf-hub:me/n")] == [
+    assert [read_name(name).name for name in (".", "..", "v1.2", "local-dir:.", "me/net@v1", "hf-hub:me/n")] == [
         "net", tmp_path.name, "v1.2", "net", "net", "n",
     ]  # fmt: skip
 

@@ -113,7 +113,7 @@ REFUSED = {
     "meta": (lambda m: m.to("meta"), "no values"),
     "statistics": (lambda m: setattr(m, "bn1", nn.GroupNorm(1, 16)), "undo what was changed"),
     "argument": (lambda m: m._model_args.update(act_layer=nn.ReLU), "plain values"),
-    "foreign argument": (lambda m: m._model_args.update(depth=3), "cannot be built again"),
+    "foreign argument": (lambda m: m._model_args.update(depth=3), "which a saved model cannot state"),
 }
 
 

@@ -399,7 +399,7 @@ def test_a_generator_refuses_what_does_not_belong_to_its_supernet(images, supern
     two = write_images(tmp_path / "two", classes=2)
     assert "2 classes, the supernet 3" in refusal(*make, "--supernet", supernet, "--dataset", two)
     assert "stay between" in refusal(*make, "--supernet", supernet, "--dataset", images, "--high", "400M")
-    assert "repo id" in refusal(*make, "--supernet", tmp_path / "none", "--dataset", images)
+    assert "There is no folder" in refusal(*make, "--supernet", tmp_path / "none", "--dataset", images)
 
 
 def test_unreadable_images_are_skipped_and_counted_or_named(tmp_path):

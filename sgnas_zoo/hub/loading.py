@@ -30,6 +30,7 @@ from sgnas_zoo.hub.artifacts import (
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.origin import mark_untrained
 from sgnas_zoo.models.record import KEPT
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import families
 from sgnas_zoo.zoo import zoo_entries
 
@@ -90,7 +91,7 @@ def load_back(folder: Path) -> None:
         ArtifactError: If it does not.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
+        with plain_torch(), torch.random.fork_rng(devices=[]):
             load_model(folder)
     except ArtifactError as error:
         reason = str(error).rpartition(";")[0]
