@@ -134,6 +134,7 @@ def test_a_resumed_run_goes_on_with_its_scaler(name, images, started, tmp_path, 
     assert ended != begun
     middle = found[sorted(found)[len(found) // 2]]
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
+    shutil.copyfile(tmp_path / "whole" / "settings.yaml", tmp_path / "resumed" / "settings.yaml")
     shutil.copytree(middle, tmp_path / "resumed" / "checkpoints" / middle.name)
     run_recipe(recipe, *options, "--output", tmp_path / "resumed", "--resume", "auto")
     assert furthest(trained_weights(tmp_path / "whole"), trained_weights(tmp_path / "resumed")) == 0
