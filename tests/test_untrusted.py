@@ -6,9 +6,11 @@ import json
 import shutil
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from click.testing import CliRunner
@@ -25,7 +27,7 @@ from sgnas_zoo.hub.cards import card_files
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.kinds import KINDS, check_folder
 from sgnas_zoo.hub.loading import load_model
-from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.hub.supernets import load_supernet, save_supernet
 
 LOADERS = {
     "model": load_model,
@@ -366,6 +368,12 @@ def test_a_model_that_would_not_load_is_not_written(tmp_path):
     save_model(model, tmp_path / "net")
 
 
+def test_a_supernet_that_would_not_load_is_not_handed_on(made, tmp_path):
+    trained = load_supernet(made / "supernet")
+    with pytest.raises(ArtifactError, match="mean"):
+        save_supernet(replace(trained, preprocessing={**trained.preprocessing, "mean": (1e30,) * 3}), tmp_path)
+
+
 DESCRIPTIVE = [
     {"label_names": ["a"] * 10}, {"pretrained_cfg__label_names": ["a"] * 2}, {"label_names": "abc"},
     {"label_names": [1]},
@@ -394,9 +402,11 @@ def test_transformers_saves_for_other_classes_and_we_load_it(tmp_path):
     tuned.save_pretrained(tmp_path / "three")
     with pytest.warns(UserWarning, match=r"label_names \(10 for 3 classes\)"):
         loaded = load_model(tmp_path / "three").eval()
+    by_timm = timm.create_model(f"local-dir:{tmp_path / 'three'}", pretrained=True).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(images), tuned(images).logits)
+        assert torch.equal(by_timm(images), tuned(images).logits)
 
 
 @pytest.mark.parametrize("kind", LOADERS)
@@ -407,6 +417,9 @@ def test_weights_as_others_keep_them(made, tmp_path, kind, other):
     said = outcome(kind, folder)
     assert f"holds {other}, and only model.safetensors is read" in said
     assert "save_pretrained" in said
+    with pytest.raises(ArtifactError) as caught:  # what is pushed or gets a card is refused in the same words
+        check_folder(folder)
+    assert str(caught.value) == said
 
 
 def copied(made, tmp_path, kind, **changes):

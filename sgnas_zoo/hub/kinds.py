@@ -85,7 +85,9 @@ def check_folder(folder: Path) -> Kind:
     for name in kind.files:
         if (folder / name).is_symlink():
             raise ArtifactError(f"{folder / name} is a link; put the file itself there.")
-        if not (folder / name).is_file():
+        if name == WEIGHTS:
+            Artifact(folder).weights()
+        elif not (folder / name).is_file():
             raise ArtifactError(f"{folder} lacks {name}; let its recipe write it again.")
     kind.load(folder)
     return kind
