@@ -24,11 +24,12 @@ CONFIG, CARD, RESULTS = "config.json", "README.md", ".eval_results"
 COMMON = {CONFIG, CARD, "model.safetensors", "evaluation.json", "metrics.json"}
 PLOTS = {"front.png", "budgets.png"}
 OURS = {
-    "model": COMMON | {"architecture.png", "modeling_sgnas_zoo.py"},
+    "model": COMMON | {"architecture.svg", "architecture.png", "modeling_sgnas_zoo.py"},
     "generator": COMMON | PLOTS,
     "supernet": COMMON | PLOTS | {"calibration.safetensors", "pool.json"},
 }
-"""Files that this library writes, by kind of artifact; and below ``.eval_results`` those that begin with its name."""
+"""Files that this library writes, or wrote once (``architecture.png``), by kind of artifact; and below
+``.eval_results`` those that begin with its name."""
 NEW, OLD = "new", "old"
 WAIT = 15.0
 """Seconds that a writer may take to move files in, and the children of one that was killed to notice it."""

@@ -1,12 +1,13 @@
 """Cards: what they hold, that they are the same whenever they are rendered, and that no config can break into one."""
 
 import copy
-import io
 import json
 import random
 import re
 import tempfile
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.errors import ArtifactError
@@ -150,7 +150,7 @@ def test_the_card_of_a_model():
     for fact in (
         "# net\n", "import sgnas_zoo", '"hf-hub:me/tuned", pretrained=True', "AutoModelForImageClassification",
         "fine-tuned", "not on ImageNet", "10 classes", "4,000,000", "3,900,000", "120,345", "4.568 ms",
-        "`device: a small board`", ARCH, "architecture.png", "91.23 %", "10,000 images; 2 could not be read",
+        "`device: a small board`", ARCH, "architecture.svg", "91.23 %", "10,000 images; 2 could not be read",
         "`me/base`", COMMIT, DIGEST[:16], "Recipe `finetune`", "`epochs: 80`", "1.5 hours on 1 process.",
         "one multiply-accumulate is one FLOP", "2103.07289", "1904.00420", "2003.11236", "`search` form",
     ):  # fmt: skip
@@ -204,7 +204,7 @@ def test_any_timm_model_has_a_card(tmp_path):
     assert list(files) == ["README.md"]
     assert "do not take them for ImageNet weights" in files["README.md"].decode()
     files = rendered({"architecture": "sgnas_a", "pretrained_cfg": cfg, "num_classes": 0})
-    assert list(files) == ["README.md", "architecture.png"]
+    assert list(files) == ["README.md", "architecture.svg"]
     assert front(files["README.md"].decode())[0]["pipeline_tag"] == "image-feature-extraction"
 
 
@@ -334,6 +334,11 @@ def test_writing_leaves_what_is_not_ours(tmp_path):
     write_card(folder)
     assert {path.name for path in results.iterdir()} == {"sgnas_zoo_me_data.yaml", "theirs.yaml"}
     (results / "theirs.yaml").unlink()
+    (folder / "architecture.png").write_bytes(b"a picture as it was once")
+    write_card(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "architecture.svg", "config.json", ".eval_results",
+    }  # fmt: skip
     put(folder, {**changed(MODEL, ["sgnas"], {}), "model_args": {}})
     write_card(folder)
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json"}
@@ -365,7 +370,7 @@ def test_a_saved_model_has_its_picture_and_its_usage_lines_work(tmp_path):
     torch.manual_seed(0)
     model = create_model("sgnas", space="sgnas_micro", arch=ARCH).eval()
     folder = save_model(model, tmp_path / "net", weights="untrained")
-    assert (folder / "architecture.png").read_bytes() == draw(SPACES["sgnas_micro"].parse(ARCH))
+    assert (folder / "architecture.svg").read_bytes() == draw(SPACES["sgnas_micro"].parse(ARCH))
     assert (folder / "README.md").read_bytes() == card_files(folder)["README.md"]
     names = run_usage(folder)
     x = torch.randn(1, 3, 32, 32)
@@ -396,6 +401,8 @@ def run_usage(folder):
 
 # --- pictures
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 
 @pytest.mark.parametrize("name", SPACES)
 def test_pictures_differ_where_architectures_do(name):
@@ -404,25 +411,52 @@ def test_pictures_differ_where_architectures_do(name):
     pictures = [draw(arch) for arch in archs]
     assert len(set(pictures)) == 6
     assert pictures == [draw(arch) for arch in archs]
-    for picture in pictures:
+    for picture, arch in zip(pictures, archs, strict=True):
         assert len(picture) < 20_000
-        with Image.open(io.BytesIO(picture)) as image:
-            image.load()
-            assert image.format == "PNG"
-            assert image.width > 20 * len(space.layers)
+        root = ElementTree.fromstring(picture)
+        assert int(root.get("width")) > 20 * len(space.layers)
+        assert space.name in root.findtext(f"{SVG}title")
+        assert str(arch) in root.findtext(f"{SVG}desc")
+        columns = root.findall(f"{SVG}g")
+        cells = [[int(text.text) for text in column.findall(f"{SVG}text")] for column in columns]
+        kind = space.kind
+        assert cells == [[n for pick in picks for n in kind.cells(space.choices[pick].adds)] for picks in arch.picks]
+        assert [bool(column.findall(f"{SVG}path")) for column in columns] == [
+            layer.stride == 2 for layer in space.layers
+        ]
+        dots = [kind.marked(space.variant(picks)) for picks in arch.picks]
+        assert [bool(column.findall(f"{SVG}circle")) for column in columns] == dots
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_picture_needs_nothing_but_itself_and_is_readable_on_any_page(name):
+    root = ElementTree.fromstring(draw(SPACES[name].sample(random.Random(1))))
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        "svg", "title", "desc", "rect", "g", "text", "path", "circle",
+    }  # fmt: skip
+    names = {attribute for element in root.iter() for attribute in element.attrib}
+    assert not {name for name in names if "href" in name or name.startswith("on") or name in ("style", "class")}
+    assert root.get("font-family") == "sans-serif"
+    paper = root.find(f"{SVG}rect")
+    assert (paper.get("width"), paper.get("fill")) == (root.get("width"), "#ffffff")
 
 
 def test_a_picture_shows_kernels_and_what_is_skipped():
-    def colors(string):
-        with Image.open(io.BytesIO(draw(SPACES["sgnas_micro"].parse(string)))) as image:
-            return {color: count for count, color in image.convert("RGB").getcolors()}
+    def fills(string):
+        root = ElementTree.fromstring(draw(SPACES["sgnas_micro"].parse(string)))
+        return Counter(rect.get("fill") for rect in root.findall(f"{SVG}g/{SVG}rect"))
 
-    threes, sevens, wide = (colors("-".join([token] * 8)) for token in ("3", "7", "333333"))
-    assert set(threes) != set(sevens)
-    pale = (234, 237, 241)
-    assert wide.get(pale, 0) < threes[pale] / 5  # the lines between stages remain
-    assert (186, 216, 240) in threes
-    assert wide[(186, 216, 240)] > 5 * threes[(186, 216, 240)]
+    threes, sevens, wide = (fills("-".join([token] * 8)) for token in ("3", "7", "333333"))
+    assert threes == {"#bad8f0": 8, "#eaedf1": 40}
+    assert sevens == {"#1a5296": 8, "#eaedf1": 40}
+    assert wide == {"#bad8f0": 48}
+
+
+def test_words_in_a_picture_are_only_words(monkeypatch):
+    micro = SPACES["sgnas_micro"]
+    monkeypatch.setattr(type(micro.kind), "legend", "<script>1 & 2</script>\"'", raising=True)
+    root = ElementTree.fromstring(draw(micro.sample(random.Random(0))))
+    assert root.findtext(f"{SVG}desc").startswith("<script>1 & 2</script>\"'")
 
 
 # --- configs of somebody else
@@ -505,7 +539,7 @@ def check_whole(files, expected):
     assert set(found["headings"][1:]) <= set(expected["headings"])
     assert len(set(found["headings"])) == len(found["headings"]) == len(re.findall(r"^\s*#", body, re.MULTILINE))
     assert [name for name in ("rules", "html", "links", "templates", "odd") if found[name]] == []
-    assert found["images"] in ([], ["![architecture](architecture.png)"])
+    assert found["images"] in ([], ["![architecture](architecture.svg)"])
     assert found["lists"] == [] or found["lists"][0].startswith("> **The weights are untrained")
     assert found["fences"] % 2 == 0
     tables = re.findall(r"(?:^\|.*\|\n)+", body, re.MULTILINE)

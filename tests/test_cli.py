@@ -99,7 +99,7 @@ def test_output_is_a_folder_that_timm_loads(tmp_path):
     assert "untrained" in err
     assert sorted(p.name for p in Path("net").iterdir()) == [
         "README.md",
-        "architecture.png",
+        "architecture.svg",
         "config.json",
         "model.safetensors",
     ]

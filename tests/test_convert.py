@@ -154,7 +154,7 @@ def test_a_network_of_random_tensors_computes_the_same(tmp_path, kind, layers):
     with SPACES.temporarily(TINY[kind].name, TINY[kind]) as space:
         for file in ("net.safetensors", "net.pth"):
             out = convert(tmp_path / file, tmp_path / f"{file}.out", space=space.name)
-            assert everything(out) == ["README.md", "architecture.png", "config.json", "model.safetensors"]
+            assert everything(out) == ["README.md", "architecture.svg", "config.json", "model.safetensors"]
             assert torch.allclose(logits_of(out, x), slow_forward(state, x), atol=1e-4)
         config = json.loads((out / "config.json").read_text())
         assert config["model_args"]["arch"] == "-".join("".join(map(str, kernels)) for kernels in layers)
@@ -398,4 +398,4 @@ def test_output_in_the_way(tmp_path):
         (tmp_path / "out" / "mine.txt").unlink()
         convert(tmp_path / "net.safetensors", tmp_path / "out")
         convert(tmp_path / "net.safetensors", tmp_path / "out", force=True)
-    assert everything(tmp_path / "out") == ["README.md", "architecture.png", "config.json", "model.safetensors"]
+    assert everything(tmp_path / "out") == ["README.md", "architecture.svg", "config.json", "model.safetensors"]

@@ -223,7 +223,7 @@ def test_of_four_who_write_one_folder_one_wins(tmp_path):
 
 def test_every_file_of_every_kind_is_known_as_ours():
     from sgnas_zoo.hub.card_results import OURS
-    from sgnas_zoo.hub.cards import CARD, PICTURE, PLOTS
+    from sgnas_zoo.hub.cards import CARD, OLD_PICTURE, PICTURE, PLOTS
     from sgnas_zoo.hub.kinds import KINDS
     from sgnas_zoo.hub.shim import SHIM
     from sgnas_zoo.hub.supernets import POOL
@@ -231,7 +231,7 @@ def test_every_file_of_every_kind_is_known_as_ours():
 
     for kind in ("model", "generator", "supernet"):
         assert {*KINDS[kind].files, CARD, METRICS, "evaluation.json"} <= folders.OURS[kind]
-    assert {PICTURE, SHIM} <= folders.OURS["model"]
+    assert {PICTURE, OLD_PICTURE, SHIM} <= folders.OURS["model"]
     assert {POOL, *PLOTS} <= folders.OURS["supernet"]
     assert folders._is_result(Path(f"{OURS}_x.yaml").name)
 

@@ -86,7 +86,7 @@ def names(folder):
 
 def test_what_is_written(saved):
     model, folder = saved
-    assert names(folder) == ["README.md", "architecture.png", "config.json", "model.safetensors"]
+    assert names(folder) == ["README.md", "architecture.svg", "config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
     assert config["architecture"] == "sgnas"
     assert config["num_classes"] == 1000
@@ -181,7 +181,7 @@ def test_nothing_is_overwritten_without_force(saved, tmp_path):
     with pytest.raises(ArtifactError, match=r"not empty.*force"):
         save_model(model, tmp_path / "net")
     save_model(model, tmp_path / "net", force=True)
-    assert names(tmp_path / "net") == ["README.md", "architecture.png", "config.json", "model.safetensors"]
+    assert names(tmp_path / "net") == ["README.md", "architecture.svg", "config.json", "model.safetensors"]
     assert names(tmp_path) == ["file", "net"]
 
 

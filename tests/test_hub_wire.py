@@ -108,7 +108,7 @@ def test_a_budget_becomes_a_repo(hub, tmp_path, name):
     (record,) = json.loads(done.stdout)
     assert record["macs"] <= 350e6
     files = hub.files(name)
-    assert {"config.json", "model.safetensors", "README.md", "architecture.png"} <= set(files)
+    assert {"config.json", "model.safetensors", "README.md", "architecture.svg"} <= set(files)
     assert not any(path.endswith((".bin", ".pkl", ".pt")) for path in files)
     assert hub.repos[name].private
     config = json.loads(files["config.json"])
@@ -156,6 +156,15 @@ def test_only_what_has_changed_is_sent(hub, made, tmp_path, name):
     assert b"My own words" in files["README.md"]  # a card that somebody wrote stays
     assert "notes.txt" not in files
     assert len(hub.commits(name)) == len(before) + 1
+
+
+def test_the_picture_of_an_earlier_card_goes(hub, made, tmp_path, name):
+    cli(hub, tmp_path, "push", made / "model", name, token=hub.token)
+    assert "architecture.svg" in hub.files(name)
+    hub.commit(name, {"architecture.png": b"a picture", "theirs.png": b"another"}, "as it was once")
+    done = cli(hub, tmp_path, "push", made / "model", name, token=hub.token)
+    assert done.returncode == 0, done.stderr
+    assert {path for path in hub.files(name) if path.endswith((".png", ".svg"))} == {"architecture.svg", "theirs.png"}
 
 
 def test_branches_tags_and_pull_requests(hub, made, tmp_path, name):

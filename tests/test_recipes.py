@@ -152,7 +152,7 @@ def model(data, tmp_path_factory):
 
 def test_retrain_leaves_a_model_that_timm_loads(model):
     names = {path.name for path in model.iterdir()}
-    assert names == {"config.json", "model.safetensors", "README.md", "architecture.png", "metrics.json",
+    assert names == {"config.json", "model.safetensors", "README.md", "architecture.svg", "metrics.json",
                      "settings.yaml", "curves.png", "checkpoints"}  # fmt: skip
     loaded = timm.create_model(f"local-dir:{model}", pretrained=True)
     cfg = loaded.pretrained_cfg

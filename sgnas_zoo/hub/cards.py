@@ -23,7 +23,9 @@ from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
 from sgnas_zoo.hub.card_text import Fields, dataset_id, hub_id, license_id, title
 from sgnas_zoo.hub.pictures import draw
 
-CARD, PICTURE, EVALUATION = "README.md", "architecture.png", "evaluation.json"
+CARD, PICTURE, EVALUATION = "README.md", "architecture.svg", "evaluation.json"
+OLD_PICTURE = "architecture.png"
+"""What the picture was called before it was an SVG; it goes where a card is written anew."""
 PLOTS = ("front.png", "budgets.png")
 """Plots of ``recipes/measure_supernet.py``, shown where the folder has them."""
 TEMPLATES = Path(__file__).parent / "templates"
@@ -94,7 +96,7 @@ def write_card(folder: Path, repo: str | None = None, *, name: str | None = None
     results = folder / RESULTS
     if results.is_symlink() or (results.exists() and not results.is_dir()):
         raise ArtifactError(f"{results} is no folder; remove it.")
-    stale = [PICTURE, *(str(file.relative_to(folder)) for file in folder.glob(f"{OURS}*.yaml"))]
+    stale = [PICTURE, OLD_PICTURE, *(str(file.relative_to(folder)) for file in folder.glob(f"{OURS}*.yaml"))]
     with among_others(folder, stale=stale) as staging:
         for path, content in files.items():
             (staging / path).parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
 from sgnas_zoo.hub.card_results import OURS
-from sgnas_zoo.hub.cards import CARD, EVALUATION, PICTURE, PLOTS, card_files
+from sgnas_zoo.hub.cards import CARD, EVALUATION, OLD_PICTURE, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, Access, explain, fetch, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim
@@ -118,7 +118,7 @@ def _files(folder: Path, kind: Kind, repo: str) -> Files:
 
 def _ours(path: str) -> bool:
     """Whether a file of a repo belongs to what earlier pushes made: it goes when the artifact no longer has it."""
-    return path in (*EXTRAS, PICTURE, SHIM) or path.startswith(OURS)
+    return path in (*EXTRAS, PICTURE, OLD_PICTURE, SHIM) or path.startswith(OURS)
 
 
 def _look(api: HfApi, repo: str, head: str, kind: Kind) -> list[str]:
