@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta, Struct
 from safetensors.torch import save_file
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import sha256, write_json
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config, is_number, items, text
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, fill, invalid_config
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
+from sgnas_zoo.plain_json import checked
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
@@ -24,8 +26,20 @@ from sgnas_zoo.zoo import embedded_generator, published
 FORMAT_VERSION = 1
 MAX_WIDTH = 1024
 """Wider generators are refused before anything is allocated."""
-MOST_COST = 1e15
-"""Beyond any network."""
+Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
+Cost = Annotated[float, Meta(ge=1, le=1e15)]
+
+
+class Config(Struct):
+    """What ``config.json`` says of a generator."""
+
+    space: str
+    cost: str
+    conditions: dict[str, Any]
+    range: tuple[Cost, Cost]
+    prior: str
+    width: Width
+    target_chs: Width
 
 
 def save_generator(generator: ArchGenerator, folder: Path) -> None:
@@ -114,16 +128,14 @@ def spaces_with_generator() -> list[str]:
 def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
     """Build the generator a config describes; every field is checked before anything is allocated."""
     try:
-        low, high = items(config["range"])
-        width, target_chs = config["width"], config["target_chs"]
-        if not is_number(low, 1, MOST_COST) or not is_number(high, 1, MOST_COST) or not low < high:
-            raise ValueError("range out of bounds")
-        if not all(type(n) is int and 0 < n <= MAX_WIDTH for n in (width, target_chs)):
-            raise ValueError("width or target_chs out of bounds")
-        prior = SPACES[text(config["space"])].parse(text(config["prior"]))
-        conditions = Conditions(**config["conditions"])
-        cost = COSTS[text(config["cost"])].name
-    except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
+        stated = checked(config, Config)
+        low, high = stated.range
+        if not low < high:
+            raise ValueError("range: its first cost is not the smaller one")
+        prior = SPACES[stated.space].parse(stated.prior)
+        conditions = Conditions(**stated.conditions)
+        cost = COSTS[stated.cost].name
+    except (ZooError, TypeError, ValueError) as error:
         raise invalid_config(where, error) from error
     with torch.random.fork_rng(devices=[]):
-        return ArchGenerator(prior, cost, conditions, (float(low), float(high)), width, target_chs)
+        return ArchGenerator(prior, cost, conditions, stated.range, stated.width, stated.target_chs)
