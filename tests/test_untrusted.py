@@ -311,7 +311,7 @@ def test_what_a_supernet_was_trained_on_is_not_missing(artifacts, tmp_path, comm
     config = json.loads((folder / "config.json").read_text())
     del config["dataset"][field]
     (folder / "config.json").write_text(json.dumps(config))
-    assert all(f"'{field}'" in outcome("supernet", folder, read) for read in (None, *map(commands, COMMANDS)))
+    assert all(f"`{field}`" in outcome("supernet", folder, read) for read in (None, *map(commands, COMMANDS)))
 
 
 COMMANDS = ("search", "train_generator")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -30,6 +31,12 @@ FORMATS = {
     torch.bool: ("BOOL",),
 }  # fmt: skip
 """How safetensors calls the formats that floating and other tensors may be kept in."""
+Mean = Annotated[float, Meta(ge=-1e3, le=1e3)]
+"""May be subtracted from images: pixels lie in 0..1, or in 0..255 for some networks."""
+Std = Annotated[float, Meta(ge=1e-3, le=1e3)]
+"""May divide images."""
+Crop = Annotated[float, Meta(ge=0.1, le=1)]
+"""May be a ``crop_pct``: images are scaled up by its inverse."""
 MOST_VALUE = 1e12
 """Beyond the weights and statistics of any network that computes; their squares are still finite."""
 
@@ -220,18 +227,3 @@ def items(value: object) -> list[Any]:
 def is_number(value: object, low: float, high: float) -> bool:
     """Whether a value is a number within bounds; NaN and booleans are not."""
     return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # NaN is not between
-
-
-def is_mean(value: object) -> bool:
-    """Whether a value may be subtracted from images: pixels lie in 0..1, or in 0..255 for some networks."""
-    return is_number(value, -1e3, 1e3)
-
-
-def is_std(value: object) -> bool:
-    """Whether a value may divide images."""
-    return is_number(value, 1e-3, 1e3)
-
-
-def is_crop(value: object) -> bool:
-    """Whether a value may be a ``crop_pct``: images are scaled up by its inverse."""
-    return is_number(value, 0.1, 1)

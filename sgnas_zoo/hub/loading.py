@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import timm
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from torch import nn
 
@@ -17,19 +18,20 @@ from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import (
     CONFIG,
     Artifact,
+    Crop,
+    Mean,
+    Std,
     brief,
     check_header,
     check_values,
     invalid_config,
-    is_crop,
-    is_mean,
     is_number,
-    is_std,
     text,
 )
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.origin import mark_untrained
 from sgnas_zoo.models.record import KEPT
+from sgnas_zoo.plain_json import fits
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import families
 from sgnas_zoo.zoo import zoo_entries
@@ -122,7 +124,7 @@ def read_stated(artifact: Artifact) -> Stated:
             raise ValueError(f"unknown architecture {architecture[:40]!r}")
         arguments = _arguments(architecture, _mapping(config.get("model_args", {})))
         stated = _mapping(config["pretrained_cfg"])
-        cfg = {key: stated[key] for key, fits in PREPROCESSING.items() if key in stated and _fitting(key, stated, fits)}
+        cfg = {key: stated[key] for key, may in PREPROCESSING.items() if key in stated and _fitting(key, stated, may)}
         cfg["num_classes"] = classes = config.get("num_classes", stated.get("num_classes", 1000))
         if not _count(classes, MAX_CLASSES, least=0):
             raise ValueError("num_classes is out of bounds")
@@ -168,13 +170,13 @@ def _ghost(name: str, stated: Stated) -> nn.Module:
 def _described(name: str, config: Mapping[str, Any], stated: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """Fields that describe a model and change nothing of it; those that cannot be right are left out with a warning."""
     found, dropped = {}, []
-    for key, fits in DESCRIPTIVE.items():
+    for key, may in DESCRIPTIVE.items():
         values = [part[key] for part in (config, stated) if part.get(key) is not None]
-        fitting = [value for value in values if fits(value) and (key != "label_names" or len(value) == classes)]
+        fitting = [value for value in values if may(value) and (key != "label_names" or len(value) == classes)]
         if fitting:
             found[key] = fitting[0]
         elif values:
-            count = f" ({len(values[0])} for {classes} classes)" if key == "label_names" and fits(values[0]) else ""
+            count = f" ({len(values[0])} for {classes} classes)" if key == "label_names" and may(values[0]) else ""
             dropped.append(f"{key}{count}")
     if dropped:
         warnings.warn(
@@ -184,9 +186,9 @@ def _described(name: str, config: Mapping[str, Any], stated: Mapping[str, Any], 
     return found
 
 
-def _fitting(key: str, stated: Mapping[str, Any], fits: Callable[[Any], bool]) -> bool:
+def _fitting(key: str, stated: Mapping[str, Any], may: Callable[[Any], bool]) -> bool:
     """True for a field that fits, False for one that is null; ValueError otherwise."""
-    if stated[key] is not None and not fits(stated[key]):
+    if stated[key] is not None and not may(stated[key]):
         raise ValueError(f"{key} is out of bounds")
     return stated[key] is not None
 
@@ -239,9 +241,9 @@ def _plain(value: object, depth: int = 2) -> bool:
 PREPROCESSING: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("input_size", "test_input_size", "min_input_size"), _input),
     **dict.fromkeys(("pool_size", "test_pool_size"), _side),
-    **dict.fromkeys(("crop_pct", "test_crop_pct"), is_crop),
-    "mean": lambda value: _several(value, is_mean, MAX_CHANS),
-    "std": lambda value: _several(value, is_std, MAX_CHANS),
+    **dict.fromkeys(("crop_pct", "test_crop_pct"), lambda value: fits(value, Crop)),
+    "mean": lambda value: fits(value, Annotated[list[Mean], Meta(min_length=1, max_length=MAX_CHANS)]),
+    "std": lambda value: fits(value, Annotated[list[Std], Meta(min_length=1, max_length=MAX_CHANS)]),
     **dict.fromkeys(("first_conv", "classifier"), _texts),
     "interpolation": lambda value: value in ("", "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"),
     "crop_mode": lambda value: value in ("", "center", "squash", "border"),

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import structs
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
@@ -24,14 +26,13 @@ from sgnas_zoo.hub.artifacts import (
     brief,
     fill,
     invalid_config,
-    items,
     read_header,
     read_weights,
-    text,
 )
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
-from sgnas_zoo.hub.supernet_fields import read_dataset, read_preprocessing, read_training
+from sgnas_zoo.hub.supernet_fields import MAX_RESOLUTION, Config
+from sgnas_zoo.plain_json import checked
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
@@ -41,8 +42,8 @@ from sgnas_zoo.zoo import published
 FORMAT_VERSION = 1
 CALIBRATION, POOL = "calibration.safetensors", "pool.json"
 CALIBRATION_BATCH = 128
-MAX_CLASSES, MAX_RESOLUTION, MAX_IMAGES, MAX_POOL = 100_000, 4096, 10_000, 10_000
-"""Larger ones are refused before anything is allocated."""
+MAX_IMAGES = 10_000
+"""More are refused before anything is allocated."""
 HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -212,27 +213,17 @@ def published_supernet(place: str, access: Access = Access()) -> TrainedSupernet
 def _from_config(config: dict[str, Any], where: str) -> TrainedSupernet:
     """What a config describes, with fresh weights; every field is checked before anything is allocated."""
     try:
-        num_classes, in_chans, resolution = (config[name] for name in ("num_classes", "in_chans", "resolution"))
-        limits = ((num_classes, MAX_CLASSES), (in_chans, 3), (resolution, MAX_RESOLUTION))
-        if not all(type(value) is int and 0 < value <= most for value, most in limits):
-            raise ValueError("num_classes, in_chans or resolution out of bounds")
-        if in_chans != 3:
-            raise ValueError("in_chans is not 3")
-        if type(pool := config.get("pool", 0)) is not int or not 0 <= pool <= MAX_POOL:
-            raise ValueError("pool out of bounds")
-        classes = tuple(text(name) for name in items(config["classes"]))
-        if len(classes) != num_classes:
-            raise ValueError(f"{len(classes)} class names for {num_classes} classes")
-        preprocessing = read_preprocessing(config["preprocessing"])
-        dataset, training = read_dataset(config["dataset"]), read_training(config["training"])
-        space = SPACES[text(config["space"])]
-        space.check_resolution(resolution)
+        stated = checked(config, Config)
+        space = SPACES[stated.space]
+        space.check_resolution(stated.resolution)
         with torch.random.fork_rng(devices=[]):
-            supernet = make_supernet(space, num_classes, in_chans)
-    except (ZooError, KeyError, TypeError, ValueError, OverflowError) as error:
+            supernet = make_supernet(space, stated.num_classes, stated.in_chans)
+    except (ZooError, ValueError) as error:
         raise invalid_config(where, error) from error
+    preprocessing = MappingProxyType(structs.asdict(stated.preprocessing))
+    dataset, training = map(MappingProxyType, (config["dataset"], config["training"]))  # with what is free in them
     none = torch.empty(0, dtype=torch.uint8)
-    return TrainedSupernet(supernet, resolution, classes, preprocessing, dataset, training, none)
+    return TrainedSupernet(supernet, stated.resolution, tuple(stated.classes), preprocessing, dataset, training, none)
 
 
 def _read_images(path: Path) -> Tensor:
@@ -246,11 +237,11 @@ def _read_images(path: Path) -> Tensor:
 def _read_pool(path: Path, space: SearchSpace, count: int) -> tuple[Arch, ...]:
     """The candidate pool: as many architecture strings as the config says, best first."""
     try:
-        candidates = items(read_config(path)["candidates"])
+        candidates = checked(read_config(path).get("candidates"), list[str])
         if len(candidates) != count:
             raise ValueError(f"{len(candidates)} candidates instead of {count}")
-        return tuple(space.parse(text(arch)) for arch in candidates)
-    except (KeyError, ValueError, ZooError) as error:
+        return tuple(space.parse(arch) for arch in candidates)
+    except (ValueError, ZooError) as error:
         raise ArtifactError(
             f"{path} holds no candidate pool of {space.name} ({brief(error)}); fetch the artifact again."
         ) from error
