@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, PretrainedError, ZooError
-from sgnas_zoo.hub.loading import ARGUMENTS, LOADING
+from sgnas_zoo.hub.model_fields import LOADING, Arguments
 from sgnas_zoo.hub.push import push
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.record import KEPT, LED_TO_IT, arguments
@@ -103,7 +103,7 @@ def test_access_does_not_show_its_token():
 
 
 def test_what_is_kept_is_what_the_reader_checks():
-    assert set(ARGUMENTS) == set(KEPT)
+    assert set(Arguments.__struct_fields__) == set(KEPT)
     assert not set(KEPT) & {*LED_TO_IT, *LOADING, "token"}
     assert set(BUDGET_COSTS) < set(LED_TO_IT)
     assert {BUDGET_COSTS[name] for name in BUDGET_COSTS} - {"latency_ms"} <= set(COSTS)

@@ -208,22 +208,3 @@ def brief(value: object, most: int = 200) -> str:
     """``value`` as one printable line of moderate length: what comes from a config may be neither."""
     line = printable(" ".join(str(value).split()))
     return line if len(line) <= most else f"{line[:most]}..."
-
-
-def text(value: object) -> str:
-    """``value`` if it is text; ValueError otherwise."""
-    if not isinstance(value, str):
-        raise ValueError(f"{brief(repr(value), 40)} is no text")
-    return value
-
-
-def items(value: object) -> list[Any]:
-    """``value`` if it is a list; ValueError otherwise."""
-    if not isinstance(value, list):
-        raise ValueError(f"{brief(repr(value), 40)} is no list")
-    return value
-
-
-def is_number(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number within bounds; NaN and booleans are not."""
-    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # NaN is not between

@@ -19,16 +19,7 @@ from torch import Tensor, nn
 
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config, sha256, write_json
-from sgnas_zoo.hub.artifacts import (
-    CONFIG,
-    WEIGHTS,
-    Artifact,
-    brief,
-    fill,
-    invalid_config,
-    read_header,
-    read_weights,
-)
+from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, Artifact, brief, fill, invalid_config, read_header, read_weights
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
 from sgnas_zoo.hub.supernet_fields import MAX_RESOLUTION, Config
