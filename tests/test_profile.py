@@ -156,6 +156,23 @@ def test_a_damaged_or_hostile_profile_is_refused_in_one_line(text):
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (changed(blocks=[BLOCK, BLOCK | {"n": 0}]), r"\(blocks\[1\]\.n: Expected `int` >= 1\); fetch it again or"),
+        (changed(threads=True), r"\(setup\.threads: "),
+        (changed(resolution=10**9), r"\(conditions: resolution is 1000000000"),
+        (changed(versions=[]), r"\(versions: "),
+        (changed(validation={"nets": 20}), r"\(validation: .*`median_error`"),
+        (changed(device="a\u200bb"), "not printable"),
+        (json.dumps({k: v for k, v in json.loads(TEXT).items() if k != "cores"}), "'cores'"),
+    ],
+)
+def test_what_is_refused_is_named(text, named):
+    with pytest.raises(ArtifactError, match=named):
+        read_profile(text, "somebody's")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -245,10 +262,10 @@ def test_tables_as_spreadsheets_write_them(how):
         ("layer,choice\n", "no column median_ms"),
         ("layer,choice,median_ms\n0,k3_e1,1\n", "row of layer fixed"),
         ("layer,choice,median_ms\nfixed,,1\nfixed,,1\n", "row of layer fixed"),
-        ("layer,choice,median_ms\n0,k3_e1,nan\nfixed,,1\n", "no time"),
-        ("layer,choice,median_ms\n0,k3_e1,-1\nfixed,,1\n", "no time"),
+        ("layer,choice,median_ms\n0,k3_e1,nan\nfixed,,1\n", r"blocks\[0\]\.median_ms: "),
+        ("layer,choice,median_ms\n0,k3_e1,-1\nfixed,,1\n", r"blocks\[0\]\.median_ms: "),
         ("layer,choice,median_ms\none,k3_e1,1\nfixed,,1\n", "one"),
-        ("layer,choice,median_ms\n0\nfixed,,1\n", "text"),
+        ("layer,choice,median_ms\n0,,1\nfixed,,1\n", r"blocks\[0\]\.choice: "),
         ("layer,choice,median_ms\n0,k3_e1,1\n0,k3_e1,1\nfixed,,1\n", "twice"),
     ],
 )

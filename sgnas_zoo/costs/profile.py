@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from sgnas_zoo.costs.table import Conditions, CostTable
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.spaces import SearchSpace
 from sgnas_zoo.spaces.space import SKIP
+
+MOST_BLOCKS, MOST = 20_000, 1e7
+"""Beyond any space: layers times what a layer can be deployed as; and beyond the patience of whoever measures."""
+Word = Annotated[str, Meta(pattern=r"\S", max_length=100)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Amount = Annotated[float, Meta(ge=0, le=MOST)]
+Positive = Annotated[float, Meta(gt=0, le=MOST)]
+"""What the fields of a file are checked for."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +37,13 @@ class Setup:
         batch_size: Images that pass at once; times are for all of them.
     """
 
-    device: str
-    device_type: str = "cpu"
-    runtime: str = "torch"
-    threads: int = 1
-    dtype: str = "float32"
-    memory_format: str = "channels_last"
-    batch_size: int = 1
+    device: Word
+    device_type: Word = "cpu"
+    runtime: Word = "torch"
+    threads: Count = 1
+    dtype: Word = "float32"
+    memory_format: Word = "channels_last"
+    batch_size: Count = 1
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,11 @@ class BlockTime:
         n: Number of times.
     """
 
-    layer: int
-    choice: str
-    median_ms: float
-    iqr_ms: float = 0.0
-    n: int = 1
+    layer: Annotated[int, Meta(ge=0, le=10**9)]
+    choice: Word
+    median_ms: Positive
+    iqr_ms: Amount
+    n: Count
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,10 @@ class Validation:
         spearman: Rank correlation of predicted and measured.
     """
 
-    nets: int
-    median_error: float
-    p90_error: float
-    spearman: float
+    nets: Count
+    median_error: Amount
+    p90_error: Amount
+    spearman: Annotated[float, Meta(ge=-1, le=1)]
 
 
 @dataclass(frozen=True)
@@ -96,12 +106,12 @@ class Profile:
     space: str
     conditions: Conditions
     setup: Setup
-    versions: tuple[tuple[str, str], ...]
-    cores: int
-    date: str
-    fixed_ms: float
-    scale: float
-    blocks: tuple[BlockTime, ...]
+    versions: Annotated[tuple[tuple[Word, Word], ...], Meta(max_length=20)]
+    cores: Count
+    date: Word
+    fixed_ms: Amount
+    scale: Positive
+    blocks: Annotated[tuple[BlockTime, ...], Meta(min_length=1, max_length=MOST_BLOCKS)]
     validation: Validation | None = None
     source: str = field(default="", compare=False)
 

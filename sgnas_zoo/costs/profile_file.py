@@ -5,23 +5,20 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from itertools import zip_longest
+from dataclasses import asdict, astuple, fields
+from itertools import chain, zip_longest
 from typing import Any
 
-from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
+from msgspec import Struct
+
+from sgnas_zoo.costs.profile import MOST_BLOCKS, Amount, BlockTime, Profile, Setup
 from sgnas_zoo.costs.table import Conditions
-from sgnas_zoo.errors import ArtifactError, SpaceError
-from sgnas_zoo.plain_json import parse_json
+from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.plain_json import checked, parse_json
 from sgnas_zoo.spaces import SPACES
 
 KIND, FORMAT_VERSION = "profile", 1
-MOST_BLOCKS = 20_000
-"""Beyond any space: layers times what a layer can be deployed as."""
-MOST_MS = 1e7
-"""Beyond the patience of whoever measures."""
 COLUMNS = ("layer", "choice", "median_ms")
 """What a CSV table has to have; ``iqr_ms`` and ``n`` may follow. The row of layer "fixed" is all the rest."""
 TIMES = ("median_ms", "iqr_ms")
@@ -45,7 +42,7 @@ def read_profile(text: str | bytes, where: str) -> Profile:
         if data.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(f"{where} has another format version than {FORMAT_VERSION}; upgrade sgnas_zoo.")
         return _parse(data)
-    except (ValueError, TypeError, KeyError, LookupError, SpaceError, RecursionError) as error:
+    except (ValueError, LookupError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ArtifactError(f"{where} is no valid profile ({reason}); fetch it again or profile anew.") from error
 
@@ -70,74 +67,36 @@ def write_profile(profile: Profile) -> str:
 
 
 def _parse(data: Mapping[str, Any]) -> Profile:
-    conditions = Conditions(**{field.name: data[field.name] for field in fields(Conditions)})
-    space = SPACES[_text(data["space"])]
-    space.check_resolution(conditions.resolution)
-    setup = Setup(
-        device=_text(data["device"]),
-        device_type=_text(data["device_type"]),
-        runtime=_text(data["runtime"]),
-        threads=_count(data["threads"]),
-        dtype=_text(data["dtype"]),
-        memory_format=_text(data["memory_format"]),
-        batch_size=_count(data["batch_size"]),
-    )
-    versions = data["versions"]
-    if not isinstance(versions, dict) or len(versions) > 20:
-        raise ValueError("versions are no short table")
-    rows = data["blocks"]
-    if not isinstance(rows, list) or not 0 < len(rows) <= MOST_BLOCKS:
-        raise ValueError(f"blocks are no list of 1 to {MOST_BLOCKS:,}")
-    blocks = tuple(
-        BlockTime(
-            _count(row["layer"], least=0), _text(row["choice"]), _number(row["median_ms"]),
-            _number(row["iqr_ms"], positive=False), _count(row["n"]),
-        )
-        for row in rows
-    )  # fmt: skip
-    held = data["validation"]
-    validation = held and Validation(
-        _count(held["nets"]), _number(held["median_error"], positive=False), _number(held["p90_error"], positive=False),
-        _number(held["spearman"], positive=False, least=-1.0),
-    )  # fmt: skip
-    return Profile(
-        space=space.name,
-        conditions=conditions,
-        setup=setup,
-        versions=tuple((_text(name), _text(version)) for name, version in versions.items()),
-        cores=_count(data["cores"]),
-        date=_text(data["date"]),
-        fixed_ms=_number(data["fixed_ms"], positive=False),
-        scale=_number(data["scale"]),
-        blocks=_distinct(blocks),
-        validation=validation or None,
-    )
+    own = {name: data[name] for name in ("space", "cores", "date", "fixed_ms", "scale", "blocks", "validation")}
+    for name, kind in (("conditions", Conditions), ("setup", Setup)):  # all in one object, as people like to read it
+        own[name] = {field.name: data[field.name] for field in fields(kind)}
+    profile = checked({**own, "versions": list(checked(data, _File).versions.items())}, Profile)
+    SPACES[profile.space].check_resolution(profile.conditions.resolution)
+    return _sound(profile)
 
 
-def _distinct(blocks: tuple[BlockTime, ...]) -> tuple[BlockTime, ...]:
-    if len({(block.layer, block.choice) for block in blocks}) < len(blocks):
+def _sound(profile: Profile) -> Profile:
+    """Check what types cannot say: no block is listed twice, and texts are for people."""
+    places = {(block.layer, block.choice) for block in profile.blocks}
+    if len(places) < len(profile.blocks):
         raise ValueError("a block is listed twice")
-    return blocks
+    texts = (*chain(*profile.versions), *map(str, astuple(profile.setup)), profile.date, *(c for _, c in places))
+    if odd := [text for text in texts if not text.isprintable()]:
+        raise ValueError(f"{odd[0][:40]!r} is not printable")
+    return profile
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > 100 or not value.isprintable():
-        raise ValueError(f"{str(value)[:40]!r} is no short text")
-    return value
+class _File(Struct):
+    """What a file writes otherwise than ``Profile`` has it."""
+
+    versions: dict[str, str]
 
 
-def _count(value: object, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1_000_000_000:
-        raise ValueError(f"{str(value)[:40]!r} is no count")
-    return value
+class _Times(Struct):
+    """What a table measured elsewhere tells."""
 
-
-def _number(value: object, positive: bool = True, least: float = 0.0) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= MOST_MS:
-        raise ValueError(f"{str(value)[:40]!r} is no time or share")
-    if not math.isfinite(value) or (positive and value == 0):
-        raise ValueError(f"{str(value)[:40]!r} is no time or share")
-    return float(value)
+    fixed_ms: Amount
+    blocks: list[BlockTime]
 
 
 def read_csv(table: str | bytes, where: str, **known: Any) -> Profile:
@@ -157,17 +116,18 @@ def read_csv(table: str | bytes, where: str, **known: Any) -> Profile:
     """
     try:
         rows = _rows(table if isinstance(table, str) else _text_of(table))
-        fixed = [_number(float(row["median_ms"]), positive=False) for row in rows if row["layer"] == "fixed"]
+        fixed = [float(row["median_ms"]) for row in rows if row["layer"] == "fixed"]
         if len(fixed) != 1:
             raise ValueError("it needs one row of layer fixed")
-        blocks = tuple(
-            BlockTime(
-                _count(int(row["layer"]), least=0), _text(row["choice"]), _number(float(row["median_ms"])),
-                _number(float(row.get("iqr_ms") or 0), positive=False), _count(int(row.get("n") or 1)),
-            )
+        blocks = [
+            {
+                "layer": int(row["layer"]), "choice": row["choice"], "median_ms": float(row["median_ms"]),
+                "iqr_ms": float(row.get("iqr_ms") or 0), "n": int(row.get("n") or 1),
+            }
             for row in rows if row["layer"] != "fixed"
-        )  # fmt: skip
-        return Profile(fixed_ms=fixed[0], scale=1.0, blocks=_distinct(blocks), **known)
+        ]  # fmt: skip
+        times = checked({"fixed_ms": fixed[0], "blocks": blocks}, _Times)
+        return _sound(Profile(fixed_ms=times.fixed_ms, scale=1.0, blocks=tuple(times.blocks), **known))
     except (ValueError, TypeError, csv.Error) as error:
         raise ArtifactError(f"{where} is no table of block times ({error}); write {', '.join(COLUMNS)}.") from error
 
