@@ -46,6 +46,8 @@ def checked(value: object, kind: type[T]) -> T:
         reason, _, field = str(error).partition(" - at `$")
         field = field.rstrip("`").lstrip(".")
         raise ValueError(f"{field}: {reason}" if field else reason) from None
+    except UnicodeEncodeError:  # JSON may write \\ud800, which is none of UTF-8
+        raise ValueError("half a character stands where a name has to be") from None
 
 
 def fits(value: object, kind: Any) -> bool:
