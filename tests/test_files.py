@@ -104,6 +104,18 @@ def test_a_readme_of_the_users_is_no_card(artifact):
     write(artifact, "new", True)
 
 
+@pytest.mark.parametrize("picture", ["architecture.svg", "architecture.png"])
+def test_the_picture_of_a_model_is_replaced_as_it_was_once_too(artifact, picture):
+    (artifact / picture).write_bytes(b"drawn before")
+    write(artifact, "new", True)
+    assert not (artifact / picture).exists()
+    (artifact / "config.json").write_text('{"artifact": "supernet"}')
+    (artifact / picture).write_bytes(b"mine")  # no supernet has one
+    with pytest.raises(ArtifactError, match=rf"{picture} would be lost"):
+        write(artifact, "newer", True)
+    assert (artifact / picture).read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     "name", ["", "a\0b", "broken", "loop", "~nobody-of-this-name/x", "file/below", "x" * 300, "pipe"]
 )
