@@ -75,10 +75,9 @@ class DataWarning(UserWarning):
 def shown(value: object, most: int = 80) -> str:
     """How a value that somebody gave reads in a message: printable, on one line, and not long."""
     try:
-        line = " ".join(repr(value).split())
+        line = printable(" ".join(repr(value).split()))
     except Exception:  # a repr may raise whatever it likes
         line = f"a {type(value).__name__}"
-    line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= most else f"{line[:most]}..."
 
 

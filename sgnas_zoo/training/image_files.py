@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError, features
 
+from sgnas_zoo.errors import printable
 from sgnas_zoo.training.decoding import reads_heif
 
 Parts = tuple[str, ...]
@@ -177,8 +178,3 @@ def _walk(found: Files, parts: Parts, above: tuple[tuple[int, int], ...]) -> Ite
 def as_text(name: str) -> str:
     """A file's name as Unicode; bytes that are none are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def printable(name: str) -> str:
-    """The same without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in as_text(name))

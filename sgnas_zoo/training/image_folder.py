@@ -12,8 +12,8 @@ from typing import Any
 import datasets  # type: ignore[import-untyped]
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from sgnas_zoo.errors import DataError
-from sgnas_zoo.training.image_files import Files, LeftOut, Parts, as_text, printable
+from sgnas_zoo.errors import DataError, printable
+from sgnas_zoo.training.image_files import Files, LeftOut, Parts, as_text
 
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",

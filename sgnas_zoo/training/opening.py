@@ -23,9 +23,9 @@ from datasets.packaged_modules.parquet.parquet import Parquet  # type: ignore[im
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from sgnas_zoo.errors import DataError, DataWarning
+from sgnas_zoo.errors import DataError, DataWarning, printable
 from sgnas_zoo.training.columns import Source, below, find_columns, holds_images
-from sgnas_zoo.training.image_files import Files, LeftOut, Parts, list_files, printable
+from sgnas_zoo.training.image_files import Files, LeftOut, Parts, list_files
 from sgnas_zoo.training.image_folder import ImageFolder, arrange
 
 SECONDS = 10
