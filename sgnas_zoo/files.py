@@ -30,6 +30,8 @@ MAX_CONFIG_BYTES = 1_000_000
 """A config is a few kilobytes; anything this large is no config."""
 KEEP_BOTH, SWAP = 1, 2
 """What ``renameat2`` does where the target is there: fail, or exchange the two (Linux)."""
+_FULL = ("inline_container", "iostream error")
+"""What is in the errors of ``torch.save`` where the disk takes no more."""
 
 
 def user_path(path: str | Path) -> Path:
@@ -45,7 +47,7 @@ def user_path(path: str | Path) -> Path:
         written = Path(text).expanduser()
         found = Path(os.path.realpath(written))
     except (RuntimeError, OSError) as error:
-        raise ArtifactError(f"{text} leads nowhere ({_reason(error)}); name another place.") from error
+        raise ArtifactError(f"{text} leads nowhere ({reason(error)}); name another place.") from error
     if os.path.islink(written) and (os.path.islink(found) or not os.path.exists(found)):
         raise ArtifactError(f"{text} is a link that leads nowhere; remove it or name another place.")
     return found
@@ -65,11 +67,11 @@ def writing(place: object, then: str = "free space or choose another place") -> 
     try:
         yield
     except (OSError, SafetensorError, UnicodeError) as error:
-        raise ArtifactError(f"Cannot write {place}: {_reason(error)}; {then}.") from error
+        raise ArtifactError(f"Cannot write {place}: {reason(error)}; {then}.") from error
     except RuntimeError as error:
-        if "inline_container" not in str(error):  # what torch.save says where the disk takes no more
+        if not any(text in str(error) for text in _FULL):
             raise
-        raise ArtifactError(f"Cannot write {place}: the disk takes no more; {then}.") from error
+        raise ArtifactError(f"Cannot write {place}: {reason(error)}; {then}.") from error
 
 
 @contextmanager
@@ -229,11 +231,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+def reason(error: BaseException) -> str:
+    """What went wrong as a library that reads or writes tells it, in one line without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeError):
         return "the name or text is no valid Unicode"
+    if any(text in str(error) for text in _FULL):
+        return "the disk takes no more"
     inner = re.search(r"I/O error: (.*?)(?: \(os error|$)", str(error))  # as safetensors says it
-    return inner[1] if inner else f"{error}\n".splitlines()[0].rstrip(".:; ")
+    return inner[1] if inner else f"{error}\n".splitlines()[0].strip().rstrip(".:; ") or type(error).__name__

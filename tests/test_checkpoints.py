@@ -259,12 +259,12 @@ def test_sigterm_saves_and_ends_well(train, whole, tmp_path):
     assert train(tmp_path)[1]["digest"] == whole[0]["digest"]
 
 
-@pytest.mark.parametrize("size", [600, 2600])
-def test_full_disk_keeps_the_last_good_one(train, whole, tmp_path, size):
+@pytest.mark.parametrize(("size", "reason"), [(600, "File too large"), (2600, "the disk takes no more")])
+def test_full_disk_keeps_the_last_good_one(train, whole, tmp_path, size, reason):
     """The smaller limit stops safetensors, the larger one torch.save."""
     code, _, errors = train(tmp_path, fill_disk=4, bytes=size, kill=5)
     assert code == -9
-    assert errors.startswith(f"0: Cannot save {tmp_path}/step-00000004: ")
+    assert errors.startswith(f"0: Cannot save {tmp_path}/step-00000004: {reason}; ")
     assert errors.endswith("the earlier ones stay; make it writable or free space, then go on with --resume auto.\n")
     assert errors.count("\n") == 1
     assert steps(tmp_path) == ["step-00000002", "step-00000003"]

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from sgnas_zoo.errors import CheckpointError
-from sgnas_zoo.files import sha256, write_json
+from sgnas_zoo.files import reason, sha256, write_json
 from sgnas_zoo.training.accumulation import launched
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Checkpoints:
             except CheckpointError as error:
                 outcome = {"refused": str(error)}
             except OSError as error:
-                outcome = {"refused": f"Cannot read {self.folder}: {_reason(error)}; choose another --output."}
+                outcome = {"refused": f"Cannot read {self.folder}: {reason(error)}; choose another --output."}
         (outcome,) = broadcast_object_list([outcome])
         if "refused" in outcome:
             raise CheckpointError(outcome["refused"])
@@ -261,7 +261,7 @@ class Checkpoints:
         try:
             yield
         except FAILURES as error:
-            failure = _reason(error)
+            failure = reason(error)
         failures = [text for text in gather_object([failure]) if text]
         if failures:
             raise CheckpointError(f"{doing}: {failures[0]}; {advice}")
@@ -296,7 +296,7 @@ def _verified(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DamagedError(f"{Path(str(error.filename)).name} is missing") from None
     except OSError as error:
-        raise DamagedError(_reason(error)) from None
+        raise DamagedError(reason(error)) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise DamagedError(f"{MANIFEST} is unreadable") from None
 
@@ -315,14 +315,8 @@ def _plain(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     try:
         copy = json.loads(json.dumps(dict(content)))
     except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name} is not plain JSON ({_reason(error)}); pass a dict of plain values.") from None
+        raise CheckpointError(f"{name} is not plain JSON ({reason(error)}); pass a dict of plain values.") from None
     return dict(copy)
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, in one line without a full stop."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else f"{error}\n".splitlines()[0]
-    return text.strip().rstrip(".:;") or type(error).__name__
 
 
 def _sync(path: Path) -> None:
