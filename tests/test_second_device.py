@@ -8,16 +8,18 @@ import pytest
 import second_device
 import timm
 import torch
+from click.testing import CliRunner
 from recipe_runs import BASE, MODEL, SUPERNET, forget_accelerate, load_recipe, run_recipe, write_colours
 from second_device import DEVICE, Elsewhere, NoFloat64
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import sgnas_zoo
+from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.training import runs
+from sgnas_zoo.training import candidates, runs
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.surrogate import surrogate_losses
@@ -54,6 +56,8 @@ def started(images, tmp_path_factory):
     root, data = tmp_path_factory.mktemp("started"), (*BASE, *STEP, "--dataset", images)
     run_recipe("train_supernet", *SUPERNET, *data, "--output", root / "supernet")
     run_recipe("retrain", *MODEL, *data, "--output", root / "model")
+    run_recipe("train_generator", "--supernet", root / "supernet", *BASE, *STEP[:3], "4", "--dataset", images,
+               "--output", root / "generator")  # fmt: skip
     return root
 
 
@@ -69,12 +73,26 @@ def recipes(images, started):
         "retrain": (*MODEL, *data, "--clip-grad", "1", "--ema-decay", "0.9"),
         "finetune": ("--model", f"local-dir:{started / 'model'}", *data),
         "evaluate": ("--model", f"local-dir:{started / 'model'}", "--dataset", images, "--workers", "0"),
+        "measure_supernet": (
+            "--supernet",
+            started / "supernet",
+            "--generator",
+            started / "generator",
+            "--dataset",
+            images,
+            "--workers",
+            "0",
+            "--budgets",
+            "2",
+            "--randoms",
+            "1",
+        ),
         "distill_generator": ("--steps", "1", "--constraint-batch", "2"),
     }
 
 
 NAMES = ["train_supernet fair", "train_supernet greedy", "train_supernet spos", "train_supernet bits",
-         "train_generator", "retrain", "finetune", "evaluate", "distill_generator"]  # fmt: skip
+         "train_generator", "retrain", "finetune", "evaluate", "measure_supernet", "distill_generator"]  # fmt: skip
 FAST = {"train_generator", "evaluate"}
 
 
@@ -83,6 +101,22 @@ def test_every_recipe_runs_without_float64(name, images, started, there, tmp_pat
     options = recipes(images, started)
     assert set(options) == set(NAMES)
     run_recipe(name.split()[0], *options[name], "--output", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_commands_that_score_networks_run_without_float64(command, images, started, there, tmp_path, monkeypatch):
+    without = torch.no_grad()(evaluate.__wrapped__)  # images kept from outside inference mode: no backend in Python can
+    monkeypatch.setattr(candidates, "evaluate", without)
+    asked = ("--supernet", started / "supernet", "--dataset", images, "--population", 4, "--generations", 1,
+             "--workers", 0, "--output", tmp_path / "run")  # fmt: skip
+    more = ("--flops", "4M") if command == "search" else (
+        "--space", "sgnas_micro", "--generator", started / "generator", "--images", 3, "--budgets", "3M,4M",
+        "--strategies", "evolution,random,generator",
+    )  # fmt: skip
+    result = CliRunner().invoke(main, [command, *map(str, (*asked, *more))])
+    if result.exception:
+        raise result.exception
 
 
 def test_deploy_folds_without_float64(there):

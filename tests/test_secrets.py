@@ -13,9 +13,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import local_hub
 import pytest
 import timm
+from click.testing import CliRunner
+from recipe_runs import run_recipe
 from timm.models import save_for_hf
 
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
+from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, PretrainedError, ZooError
 from sgnas_zoo.hub.model_fields import LOADING, Arguments
@@ -214,6 +217,39 @@ def test_no_command_shows_the_token_of_the_environment(command, made, tmp_path):
     assert MARKER not in done.stdout + done.stderr
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or MARKER.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_no_run_keeps_the_token_of_the_environment(made, photos, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HF_TOKEN", MARKER)
+    few = ("--dataset", photos, "--workers", 0)
+    train = (*few, "--epochs", 1, "--batch-size", 8, "--limit", 16, "--holdout", 0.25)
+    scored = ("--supernet", made / "supernet", *few, "--population", 4, "--generations", 1)
+    network = ("--space", "sgnas_micro", "--arch", ARCH, "--resolution", 16)
+    for name, options in {
+        "train_supernet": (*train, "--space", "sgnas_micro", "--resolution", 16),
+        "train_generator": ("--supernet", made / "supernet", *few, "--epochs", 1, "--batch-size", 2),
+        "retrain": (*train, *network),
+        "finetune": (*train, "--model", f"local-dir:{made / 'model'}"),
+        "evaluate": (*few, "--split", "train", "--model", f"local-dir:{made / 'model'}"),
+        "measure_supernet": (*few, "--split", "train", "--supernet", made / "supernet", "--generator",
+                             made / "generator", "--budgets", 2, "--randoms", 1),
+        "distill_generator": ("--steps", 1, "--constraint-batch", 2),
+    }.items():  # fmt: skip
+        assert MARKER not in run_recipe(name, *options, "--output", tmp_path / name)
+    for name, options in {
+        "search": (*scored, "--flops", "4M"),
+        "compare": (*scored, "--space", "sgnas_micro", "--generator", made / "generator", "--images", 3,
+                    "--strategies", "random,generator", "--budgets", "3M,4M"),
+    }.items():  # fmt: skip
+        done = CliRunner().invoke(main, [name, *map(str, (*options, "--output", tmp_path / name))])
+        assert done.exit_code == 0, done.output
+        assert MARKER not in done.output
+    assert MARKER not in "".join(capfd.readouterr())
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path).parts[0] for path in written} >= {"train_supernet", "evaluate", "compare"}
+    for path in written:
+        assert MARKER.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize(
