@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
@@ -54,7 +55,9 @@ class Decoded:
 def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     """Find the most probable architectures within budgets.
 
-    An architecture keeps every bound, and spends at least 99 % of one of them wherever the space has such a one.
+    An architecture keeps every bound, and spends at least 99 % of one of them wherever the space has such a one. A
+    bound that no architecture of the space reaches always holds; where no other is left, the largest architecture is
+    found: that of the highest cost by the first bound.
 
     Args:
         log_probs: (N, layers, slots, choices), ``-inf`` for what the space forbids.
@@ -64,7 +67,7 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
         One result for each of the N problems.
 
     Raises:
-        BudgetError: If a limit is outside what the space can cost, or no architecture meets all bounds together.
+        BudgetError: If a limit is below what the space can cost, or no architecture meets all bounds together.
     """
     task = _Task.of(log_probs, bounds, len(log_probs))
     if len(bounds) > 1:
@@ -97,6 +100,7 @@ class _Task:
         weights: (layers, variants, bounds) costs.
         room: (problems, bounds) most that the layers may cost.
         floors: (problems, bounds) least that they should cost for a bound to count as spent.
+        aims: (problems, bounds) whether a bound is one to spend.
     """
 
     log_probs: Floats
@@ -107,6 +111,7 @@ class _Task:
     weights: Floats
     room: Floats
     floors: Floats
+    aims: NDArray[np.bool_]
 
     @classmethod
     def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int) -> _Task:
@@ -114,10 +119,14 @@ class _Task:
         space = bounds[0].table.space
         merges = [space.merge(layer) for layer in range(len(space.layers))]
         limits = np.stack([_limits(bound, number) for bound in bounds], 1)
-        fixed = np.array([bound.table.fixed for bound in bounds])
+        fixed, most = np.array([(bound.table.fixed, bound.table.maximum) for bound in bounds]).T
         reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
-        room, floors = limits * (1 + ROUNDING) - fixed, limits * (1 - NEAR) - fixed
-        return cls(log_probs, bounds, merges, reached, _values(reached), _weights(merges, bounds), room, floors)
+        slack = limits > most
+        aims = ~slack
+        aims[slack.all(1), 0] = True
+        floors = np.where(slack, most * (1 - ROUNDING), limits * (1 - NEAR)) - fixed
+        room = limits * (1 + ROUNDING) - fixed
+        return cls(log_probs, bounds, merges, reached, _values(reached), _weights(merges, bounds), room, floors, aims)
 
     def best(self, problem: int, among: slice) -> Decoded:
         """The best decode of a problem over some of the sets of log-probabilities.
@@ -129,7 +138,7 @@ class _Task:
         anywhere = np.full(len(self.bounds), -np.inf)
         spent = [
             Window(np.where(np.arange(len(self.bounds)) == bound, self.floors[problem], -np.inf), self.room[problem])
-            for bound in range(len(self.bounds))
+            for bound in np.flatnonzero(self.aims[problem])
         ]
         best = best_in_windows(values, self.weights, spent)
         best = best or best_in_windows(values, self.weights, [Window(anywhere, self.room[problem])])
@@ -157,27 +166,23 @@ def _limits(bound: Bound, number: int) -> Floats:
 
 
 def check_range(table: CostTable, limit: float) -> None:
-    """Refuse a limit that no architecture of the space can keep, or that none comes near.
-
-    Any long time is taken: how near a space comes to it depends on the device, and a command should not.
+    """Refuse a limit that no architecture of the space can keep.
 
     Raises:
         BudgetError: Naming the feasible range and the nearest architecture.
     """
-    most = math.inf if table.unit == "ms" else table.maximum
-    if math.isfinite(limit) and table.minimum <= limit <= most:
+    if limit >= table.minimum and table.maximum:
         return
     if not table.maximum:
         raise BudgetError(f"{table.space.name} has no {table.unit}; bound another cost, or choose another space.")
-    cheap = not limit > table.maximum
-    nearest = _extreme(table, cheap)
+    nearest = _cheapest(table)
     unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit
     hint = f"; did you mean {limit:g}e6?" if table.minimum <= limit * 1e6 <= table.maximum else "."
     scale, suffix = (1e6, "M") if table.maximum >= 1e5 else (1.0, f" {table.unit}")
     low, high = math.ceil(table.minimum / scale * 10) / 10, math.floor(table.maximum / scale * 10) / 10
     end = " ms" if table.unit == "ms" else ""
     raise BudgetError(
-        f"A budget of {limit:,.10g} {unit} is {'below' if cheap else 'above'} what {table.space.name} can do{hint} "
+        f"A budget of {limit:,.10g} {unit} is below what {table.space.name} can do{hint} "
         f"Choose from {low:g}{suffix} to {high:g}{suffix}; "
         f"the nearest network is {nearest} with {table.measure(nearest):,.{4 if table.unit == 'ms' else 10}g}{end}."
     )
@@ -273,11 +278,11 @@ def _total(values: Floats, picks: Ints) -> Floats:
     return np.asarray(np.where(picks[:, 0] < 0, -np.inf, total))
 
 
-def _extreme(table: CostTable, cheap: bool) -> Arch:
-    """The cheapest or the dearest architecture of a table."""
-    pick, space = min if cheap else max, table.space
+def _cheapest(table: CostTable) -> Arch:
+    """The cheapest architecture of a table."""
+    space = table.space
     merges = [space.merge(layer) for layer in range(len(table.layers))]
-    ends = (merge.variants[costs.index(pick(costs))] for merge, costs in zip(merges, table.layers, strict=True))
+    ends = (merge.variants[costs.index(min(costs))] for merge, costs in zip(merges, table.layers, strict=True))
     return space.arch([merge.picks(variant) for merge, variant in zip(merges, ends, strict=True)])
 
 

@@ -24,8 +24,8 @@ SWEEP = 48
 def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]]) -> list[Decoded]:
     """Answer N sets of budgets with one architecture each.
 
-    A budget on the generator's own cost is its target. Where that answer breaks another bound, or no bound is on its
-    cost, its targets are swept over their range and the most probable decode is taken.
+    A budget on the generator's own cost is its target. Where that answer breaks another bound, or no bound on its cost
+    is one to spend, its targets are swept over their range and the most probable decode is taken.
 
     Args:
         generator: The generator.
@@ -35,7 +35,7 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
         N results.
 
     Raises:
-        BudgetError: If a limit is outside what the space can cost, or no architecture meets all together.
+        BudgetError: If a limit is below what the space can cost, or no architecture meets all together.
         ArtifactError: If the generator's logits are not finite.
     """
     for table, amounts in limits.items():
@@ -48,12 +48,20 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
         offset = _offset(generator, table)
         if offset is not None:
             own = _decode(generator, np.clip(np.asarray(amounts) + offset, low, high), table, amounts)
-            answers = {n: d for n, d in enumerate(own) if all(t.measure(d.arch) <= a[n] for t, a in limits.items())}
+            answers = {
+                n: decoded for n, decoded in enumerate(own)
+                if table in spent(limits, n) and all(t.measure(decoded.arch) <= a[n] for t, a in limits.items())
+            }  # fmt: skip
     left = [n for n in range(number) if n not in answers]
     if left:
         bounds = [Bound(table, [amounts[n] for n in left]) for table, amounts in limits.items()]
         answers |= zip(left, decode_best(_scores(generator, np.linspace(low, high, SWEEP)), bounds), strict=True)
     return [answers[n] for n in range(number)]
+
+
+def spent(limits: Mapping[CostTable, Sequence[float]], number: int) -> list[CostTable]:
+    """The costs of a set of budgets that are to be spent: those that the space reaches, or the first."""
+    return [table for table, amounts in limits.items() if amounts[number] <= table.maximum] or [next(iter(limits))]
 
 
 def _decode(generator: ArchGenerator, targets: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
