@@ -89,7 +89,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
         click.echo(printable(said), err=True)
     if (names := cfg.get("label_names")) and list(names) != list(images.classes):
         click.echo("The model's classes have other names than the dataset's; see that they are the same.", err=True)
-    record: dict[str, Any] = getattr(network, "sgnas", {})
+    record: dict[str, Any] = getattr(network, "zoo", {})
     result = {
         "model": model or cfg["architecture"],
         **arch_of(network),

@@ -177,7 +177,7 @@ def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[s
     made = {key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own}
     made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": settings["model"], **own}}
     training = training_record("finetune", settings)
-    trained.sgnas = {
+    trained.zoo = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
     }  # fmt: skip
 

@@ -39,6 +39,7 @@ from sgnas_zoo.hub.card_text import Fields
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.names import read_folder
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.budgets import SCALES
 from sgnas_zoo.search.decode import Bound, decode
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.search.relaxation import log_probs
@@ -79,7 +80,7 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
         raise ArtifactError(f"The generator is of {makes.space.name}, the supernet of {space.name}; name a pair.")
     accelerator = make_accelerator()
     images = load_images(Source.of(Source(dataset, **columns), weights.dataset), split, limit=limit, seed=seed)
-    table = COSTS["macs"].table(
+    table = COSTS[makes.cost].table(
         space, native_conditions(space, form="search", num_classes=weights.supernet.num_classes)
     )
     limits = np.linspace(*makes.cost_range, budgets).tolist()
@@ -120,17 +121,18 @@ def main(ctx: click.Context, supernet: str, generator: str, dataset: str, output
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
     write_whole(output / "evaluation.json", evidence)
-    millions = [row["requested"] / 1e6 for row in rows]
+    scale, unit = SCALES[makes.budget]
+    scaled = [row["requested"] / scale for row in rows]
     asked = {
-        "generated": [(most, row["achieved"] / 1e6) for most, row in zip(millions, rows, strict=True)],
-        "the budget": [(most, most) for most in millions],
+        "generated": [(most, row["achieved"] / scale) for most, row in zip(scaled, rows, strict=True)],
+        "the budget": [(most, most) for most in scaled],
     }
-    plot_panels(output / "budgets.png", [Panel("requested, M MACs", "achieved, M MACs", asked)])
+    plot_panels(output / "budgets.png", [Panel(f"requested, {unit}", f"achieved, {unit}", asked)])
     found = {
-        name: [(table.measure(arch) / 1e6, measured[arch]) for arch in archs]
+        name: [(table.measure(arch) / scale, measured[arch]) for arch in archs]
         for name, archs in (("random", drawn), ("generated", generated))
     }
-    plot_panels(output / "front.png", [Panel("M MACs", "top-1 with inherited weights, %", found)])
+    plot_panels(output / "front.png", [Panel(unit, "top-1 with inherited weights, %", found)])
     click.echo(f"Evidence: {output}, lead over random {evidence['lead_over_random']}", err=True)
 
 

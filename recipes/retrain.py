@@ -192,7 +192,7 @@ def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[s
     """Note in the model what it is and what it was trained on; its config and card say so."""
     made = {**arch_of(trained), **getattr(trained, "sgnas", {}), **counted(trained)}
     training = training_record("retrain", settings)
-    trained.sgnas = {
+    trained.zoo = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
     }  # fmt: skip
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sgnas_zoo import _timm_hook
 
 if TYPE_CHECKING:
-    from sgnas_zoo.answers import Generated
-    from sgnas_zoo.factory import create_model, generate, list_models
+    from sgnas_zoo.api.answer import Generated
+    from sgnas_zoo.api.create import create_model, generate, list_models
     from sgnas_zoo.hub.convert import convert
     from sgnas_zoo.hub.generators import load_generator
     from sgnas_zoo.hub.models import save_model
@@ -29,8 +29,8 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "sgnas_zoo.answers": ("Generated",),
-    "sgnas_zoo.factory": ("create_model", "generate", "list_models"),
+    "sgnas_zoo.api.answer": ("Generated",),
+    "sgnas_zoo.api.create": ("create_model", "generate", "list_models"),
     "sgnas_zoo.hub.convert": ("convert",),
     "sgnas_zoo.hub.generators": ("load_generator",),
     "sgnas_zoo.hub.models": ("save_model",),

@@ -77,7 +77,7 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple
         raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
     if any(hub.values()) and not push_to_hub:
         raise click.UsageError("--private, --revision, --create-pr and --tag go with --push-to-hub USER/NAME.")
-    from sgnas_zoo import factory
+    from sgnas_zoo.api import create
     from sgnas_zoo.folders import check_free
     from sgnas_zoo.hub.remote import repo_id
 
@@ -90,7 +90,7 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple
     if output is None and push_to_hub is None:
         asked = {name: own for name, own in amounts.items() if own}
         with told():
-            records = [result.record() for result in factory.generate(**asked, **options)]
+            records = [result.record() for result in create.generate(**asked, **options)]
     else:
         budgets = {name: next(iter(own), None) for name, own in amounts.items()}
         with TemporaryDirectory() as temporary:
@@ -111,7 +111,7 @@ def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **optio
     """Make a model and write it; return its record."""
     import torch
 
-    from sgnas_zoo.factory import create_model
+    from sgnas_zoo.api.create import create_model
     from sgnas_zoo.hub.models import save_model
 
     torch.manual_seed(seed)
@@ -120,7 +120,7 @@ def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **optio
         model = create_model(pretrained=weights, **{name: v for name, v in options.items() if v is not None})
     save_model(model, folder, weights=None if pretrained else "untrained", force=force)
     click.echo("The weights are inherited." if pretrained else f"The weights are untrained (seed {seed}).", err=True)
-    record: dict[str, Any] = model.sgnas  # type: ignore[assignment]
+    record: dict[str, Any] = model.zoo  # type: ignore[assignment]
     return record
 
 

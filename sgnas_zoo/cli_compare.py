@@ -125,10 +125,10 @@ def _amounts(cost: str, budgets: str) -> list[float]:
 
 def _supernets(places: Sequence[str], strategies: Sequence[str], space: str) -> dict[str, tuple[str, TrainedSupernet]]:
     """Place and supernet of every strategy; one that several share is loaded once."""
-    from sgnas_zoo.hub.remote import Access
+    from sgnas_zoo.api.request import Request
+    from sgnas_zoo.api.supernets import find_supernet
     from sgnas_zoo.hub.supernets import load_supernet
     from sgnas_zoo.spaces import SPACES
-    from sgnas_zoo.weights import find_supernet
 
     named = {name: place for name, _, place in (text.rpartition("=") for text in places)}
     if foreign := [name for name in named if name and name not in strategies]:
@@ -136,7 +136,7 @@ def _supernets(places: Sequence[str], strategies: Sequence[str], space: str) -> 
     chosen = {name: named.get(name) or named.get("") or "" for name in strategies}
     family = SPACES[space].family
     loaded = {
-        place: load_supernet(place) if place else find_supernet(True, family, None, space, {}, Access())[0]
+        place: load_supernet(place) if place else find_supernet(Request(pretrained=True, family=family), space)[0]
         for place in dict.fromkeys(chosen.values())
     }
     for net in loaded.values():
@@ -147,12 +147,12 @@ def _supernets(places: Sequence[str], strategies: Sequence[str], space: str) -> 
 
 def _generator(place: str | None, space: str) -> tuple[ArchGenerator, float]:
     """A generator, and the hours that its training took as far as its folder says."""
+    from sgnas_zoo.api.resolve import load
     from sgnas_zoo.errors import ArtifactError
     from sgnas_zoo.files import read_config
     from sgnas_zoo.hub.artifacts import Artifact
     from sgnas_zoo.hub.card_text import Fields
     from sgnas_zoo.hub.cards import EVALUATION
-    from sgnas_zoo.selection import load
     from sgnas_zoo.zoo import embedded_generator
 
     generator = load(place, space)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgnas_zoo.cli_options import UserPath, told
-from sgnas_zoo.errors import printable
+from sgnas_zoo.errors import UntrainedWarning, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,9 +130,9 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
 @click.option("--force", is_flag=True, help="Replace the output file.")
 def export(model: str, format_: str, output: Path | None, resolution: int | None, force: bool) -> None:
     """Export a model's deploy form, run the file, and compare it with torch before it counts as done."""
+    from sgnas_zoo.api.create import is_model
     from sgnas_zoo.export import FORMATS
     from sgnas_zoo.export import export as run
-    from sgnas_zoo.factory import is_model
     from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.measure.side_by_side import input_size
 
@@ -157,12 +158,13 @@ def load(name: str) -> nn.Module:
     """
     from timm.models import is_model_pretrained
 
-    from sgnas_zoo.factory import create_model, is_model
+    from sgnas_zoo.api.create import create_model, is_model
     from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.models.origin import mark_untrained
 
     weighty = read_name(name, is_model) is not None or ("." in name and is_model_pretrained(name))
     with told():
+        warnings.simplefilter("ignore", UntrainedWarning)  # the commands say it at their end
         model = create_model(name, pretrained=weighty).eval()
     if not weighty:
         mark_untrained(model)

@@ -120,8 +120,8 @@ def open_search(output: Path, settings: Mapping[str, Any], resume: bool, names: 
 def _search(trained: Any, strategy: str, objectives: list[str], *, generator: str | None, profile: str | None,
             population: int, generations: int, seed: int, **budgets: Any) -> Search:  # fmt: skip
     """Put a search together, and refuse what cannot be found before anything is measured."""
+    from sgnas_zoo.api.resolve import load
     from sgnas_zoo.search.budgets import single, stated
-    from sgnas_zoo.selection import load
     from sgnas_zoo.training.searching import Search, cost_tables
 
     space = trained.supernet.space

@@ -49,22 +49,24 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(name: str, as_json: bool) -> None:
-    """Show a published network, a search space, or the artifact in a folder or a Hub repo."""
+    """Show a published network, a family, a search space, or the artifact in a folder or a Hub repo."""
     from sgnas_zoo.hub.names import read_name
-    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.spaces import SPACES, families
     from sgnas_zoo.zoo import zoo_entries
 
     base, _, tag = name.partition(".")
-    if read_name(name, lambda word: word in SPACES or word.partition(".")[0] in zoo_entries()):
+    if read_name(name, lambda word: word in (*SPACES, *families()) or word.partition(".")[0] in zoo_entries()):
         details = _artifact(name)
     elif base in zoo_entries() and tag in ("", "in1k"):
         details = _entry(base)
+    elif name in families() and name not in SPACES:
+        details = _family(name)
     elif name in SPACES:
         details = _space(name)
     elif base in zoo_entries():
         raise unknown_name(f"tag of {base}", tag, ["in1k"])
     else:
-        raise unknown_name("model or space", name, [*zoo_entries(), *SPACES])
+        raise unknown_name("model or space", name, [*families(), *zoo_entries(), *SPACES])
     if as_json:
         click.echo(json.dumps(details, indent=2))
         return
@@ -85,6 +87,21 @@ def _entry(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _family(name: str) -> dict[str, Any]:
+    """A family: its spaces, and how one asks it for a network."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import default_arch, embedded_generator, zoo_entries
+
+    spaces = [space for space in SPACES if SPACES[space].family == name]
+    ready = [space for space in spaces if embedded_generator(space)]
+    asked = f"{SPACES[spaces[0]].budget}=..." if ready else "arch=..., or generator=FOLDER and a budget"
+    return {
+        "name": name, "spaces": spaces, "published": [n for n in zoo_entries() if zoo_entries()[n].space in spaces],
+        "generators": ready or "none yet", "use": f"timm.create_model({name!r}, {asked})",
+        "default": f"{default_arch(name)} of {default_arch(name).space.name}",
+    }  # fmt: skip
+
+
 def _artifact(name: str) -> dict[str, Any]:
     """What an artifact says of itself, once it proves to be whole."""
     from sgnas_zoo.cli_options import told
@@ -95,7 +112,7 @@ def _artifact(name: str) -> dict[str, Any]:
     kind, config = find_kind(artifact)
     with told():
         kind.load(name)
-    record = config.get("sgnas") or {}
+    record = config.get("zoo", config.get("sgnas")) or {}
     stated = {**config, **record, "kind": kind.name, "id": artifact.id, "revision": artifact.commit}
     return {key: stated[key] for key in SHOWN if stated.get(key) is not None}
 

@@ -72,6 +72,10 @@ class DataWarning(UserWarning):
     """Something of a dataset is left out; the command line prints it as one line."""
 
 
+class UntrainedWarning(UserWarning):
+    """A saved model's weights are a fresh initialisation."""
+
+
 def shown(value: object, most: int = 80) -> str:
     """How a value that somebody gave reads in a message: printable, on one line, and not long."""
     try:

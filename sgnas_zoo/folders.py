@@ -168,7 +168,7 @@ def _kind(folder: Path) -> str:
     with suppress(ValueError, RecursionError):
         config = json.loads(path.read_bytes())
         if isinstance(config, dict):
-            return "model" if isinstance(config.get("sgnas"), dict) else str(config.get("artifact"))
+            return "model" if isinstance(config.get("zoo", config.get("sgnas")), dict) else str(config.get("artifact"))
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -21,13 +21,20 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._values: dict[str, T] = {}
+        self._told: list[Callable[[T], object]] = []
 
     def register(self, name: str, value: T) -> T:
         """Add ``value`` under ``name`` and return it; a name that is taken raises ValueError."""
         if name in self._values:
             raise ValueError(f"{self.kind} {name!r} is registered already; choose another name.")
         self._values[name] = value
+        for tell in self._told:
+            tell(value)
         return value
+
+    def on_register(self, tell: Callable[[T], object]) -> None:
+        """Have ``tell`` called with every value that is registered from now on."""
+        self._told.append(tell)
 
     @contextmanager
     def temporarily(self, name: str, value: T) -> Iterator[T]:

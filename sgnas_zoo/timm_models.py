@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import PretrainedCfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
+from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from sgnas_zoo.errors import PretrainedError
-from sgnas_zoo.spaces import SPACES, FormName, families
-from sgnas_zoo.zoo import ZooEntry, default_arch, supernet_entries, zoo_entries
-
-if TYPE_CHECKING:
-    from sgnas_zoo.search.generator import ArchGenerator
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.zoo import ZooEntry, zoo_entries
 
 
 def _cfg(**changes: Any) -> Any:
@@ -36,12 +33,12 @@ def _ends(family: str) -> dict[str, str]:
     return {"first_conv": kind.first_conv, "classifier": kind.classifier}
 
 
+def _published() -> list[tuple[str, ZooEntry]]:
+    return [(name, zoo_entries()[name]) for name in zoo_entries()]
+
+
 default_cfgs = generate_default_cfgs(
-    {f"{family}.untrained": _cfg(**_ends(family)) for family in families() if family not in zoo_entries()}
-    | {
-        f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{zoo_entries()[name].paper[6:]}")
-        for name in zoo_entries()
-    }
+    {f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{entry.paper[6:]}") for name, entry in _published()}
 )
 
 
@@ -49,45 +46,43 @@ def _family(name: str) -> Callable[..., nn.Module]:
     """The entry point of a family."""
 
     def build(
-        pretrained: bool | str | Path = False,
-        *,
-        arch: str | None = None,
-        space: str | None = None,
-        form: FormName = "final",
-        flops: float | None = None,
-        params: float | None = None,
-        latency: str | None = None,
-        bitops: float | None = None,
-        generator: ArchGenerator | str | Path | None = None,
-        **kwargs: Any,
+        pretrained: bool | str | Path = False, *, resolved: Any = None, weights: str | None = None, **kwargs: Any
     ) -> nn.Module:
-        from sgnas_zoo import factory
-        from sgnas_zoo.errors import check_name
+        from sgnas_zoo.api.create import make
+        from sgnas_zoo.models.origin import warn_if_untrained
 
-        check_name("pretrained", pretrained, Path, bool)
-        budgets = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
-        published = any(SPACES[entry.space].family == name for entry in supernet_entries())
-        if pretrained and (pretrained is not True or (published and not _names_weights(name, kwargs))):
-            return factory.build_inherited(name, pretrained, arch, space, budgets, generator, **kwargs)
-        _check_pretrained(name, bool(pretrained), kwargs)
-        return factory.build_family(name, bool(pretrained), arch, space, form, budgets, generator, **kwargs)
+        model = make(name, pretrained, kwargs, resolved)
+        warn_if_untrained(name, model, weights)
+        return model
 
     build.__doc__ = (
-        f"A network of the family {name}: by architecture string, or made for a budget; {default_arch(name)} where "
-        "neither is given.\n\n``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits "
-        "the default weights of its space; a tag, a folder or a Hub repo names the supernet to inherit from."
+        f"A network of the family {name}: by architecture string (``arch``), or made for a budget (``flops``, "
+        f"``params``, ``latency``, ``bitops``); the one it stands for where neither is given.\n\n"
+        "``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits the default weights of its "
+        "space; a tag, a folder or a Hub repo names the supernet to inherit from. ``weights`` is what a saved config "
+        "says of its weights. All keywords of ``sgnas_zoo.create_model`` but ``token`` are taken."
     )
     return _named(build, name)
 
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
-    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    def build(pretrained: bool = False, *, weights: str | None = None, **kwargs: Any) -> nn.Module:
+        from sgnas_zoo.api.create import names_weights
+        from sgnas_zoo.api.request import refuse_token
         from sgnas_zoo.models import builder
-        from sgnas_zoo.weights import refuse_token
+        from sgnas_zoo.models.origin import warn_if_untrained
 
         refuse_token(kwargs)
-        _check_pretrained(entry.name, pretrained, kwargs)
-        return builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
+        if pretrained and not names_weights(entry.name, kwargs):
+            raise PretrainedError(
+                f"No weights are published for {entry.name} yet; train it with the recipes, convert a released "
+                "checkpoint with `sgnas-zoo convert`, or load a saved folder with "
+                "timm.create_model('local-dir:FOLDER', pretrained=True)."
+            )
+        model = builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
+        model.zoo = {"space": entry.space, "arch": entry.arch, "form": entry.form}  # type: ignore[assignment]
+        warn_if_untrained(entry.name, model, weights)
+        return model
 
     build.__doc__ = f"The published network {entry.name} ({entry.paper})."
     return _named(build, entry.name)
@@ -98,23 +93,22 @@ def _named(build: Callable[..., nn.Module], name: str) -> Callable[..., nn.Modul
     return build
 
 
-def _check_pretrained(name: str, pretrained: bool, kwargs: dict[str, Any]) -> None:
-    """Refuse ``pretrained=True`` where no weights are named: timm would say less about what to do."""
-    if pretrained and not _names_weights(name, kwargs):
-        raise PretrainedError(
-            f"No weights are published for {name} yet; train it with the recipes, convert a released checkpoint with "
-            "`sgnas-zoo convert`, or load a saved folder with timm.create_model('local-dir:FOLDER', pretrained=True)."
-        )
+def _register(build: Callable[..., nn.Module]) -> None:
+    globals()[build.__name__] = register_model(build)
 
 
-def _names_weights(name: str, kwargs: dict[str, Any]) -> bool:
-    """Whether the pretrained config of a model says where its weights are."""
-    cfg: PretrainedCfg = resolve_pretrained_cfg(
-        name, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
-    )
-    return bool(cfg.has_weights or cfg.state_dict)
+def register_family(family: str) -> None:
+    """Make a family an entry point of timm's, unless it is one."""
+    if family in globals():
+        return
+    if family not in zoo_entries():
+        default_cfgs.update(generate_default_cfgs({f"{family}.untrained": _cfg(**_ends(family))}))
+    _register(_family(family))
 
 
-for _name in dict.fromkeys([*families(), *zoo_entries()]):
+for _space in map(SPACES.__getitem__, SPACES):
+    register_family(_space.family)
+for _name, _entry in _published():
     if _name not in globals():
-        globals()[_name] = register_model(_family(_name) if _name in families() else _entry_point(zoo_entries()[_name]))
+        _register(_entry_point(_entry))
+SPACES.on_register(lambda space: register_family(space.family))

@@ -41,7 +41,7 @@ MODEL = {
     "num_features": 256,
     "model_args": {"arch": ARCH, "space": "sgnas_micro"},
     "pretrained_cfg": {"input_size": [3, 32, 32], "license": "mit", "num_classes": 10},
-    "sgnas": {
+    "zoo": {
         "weights": "fine-tuned", "space": "sgnas_micro", "arch": ARCH, "form": "search", "resolution": 32,
         "num_classes": 10, "in_chans": 3, "macs": 3_900_000, "params": 120_345, "trained_at": 32,
         "requested": {"flops": 4_000_000, "latency_ms": 5}, "latency_ms": 4.56789,
@@ -160,7 +160,7 @@ def test_the_card_of_a_model():
 
 
 def test_an_untrained_model_says_so_first():
-    config = changed(MODEL, ["sgnas"], {"weights": "untrained", "macs": 1, "params": 1})
+    config = changed(MODEL, ["zoo"], {"weights": "untrained", "macs": 1, "params": 1})
     data, body = front(card(config))
     assert body.index("The weights are untrained") < body.index("## Use")
     assert not {"model-index", "datasets", "base_model"} & set(data)
@@ -173,34 +173,34 @@ def test_an_untrained_model_says_so_first():
 def test_inherited_weights(form):
     source = {"id": "me/supernet@v1", "revision": COMMIT, "sha256": DIGEST}
     record = {"weights": "inherited", "form": form, "supernet": source, "dataset": "cifar10", "trained_at": 32}
-    data, body = front(card(changed(MODEL, ["sgnas"], record)))
+    data, body = front(card(changed(MODEL, ["zoo"], record)))
     assert (data["base_model"], data["datasets"]) == ("me/supernet", ["cifar10"])
     assert f"`{form}` form" in body
     for config in (
-        changed(MODEL, ["sgnas"], {**record, "supernet": {**source, "revision": None}}),
-        changed(MODEL, ["sgnas"], {**record, "supernet": {**source, "id": "sgnas_zoo/sgnas_micro_supernet"}}),
-        changed(MODEL, ["sgnas"], {**record, "supernet": None}),
+        changed(MODEL, ["zoo"], {**record, "supernet": {**source, "revision": None}}),
+        changed(MODEL, ["zoo"], {**record, "supernet": {**source, "id": "sgnas_zoo/sgnas_micro_supernet"}}),
+        changed(MODEL, ["zoo"], {**record, "supernet": None}),
     ):
         assert "base_model" not in front(card(config))[0]
 
 
 @pytest.mark.parametrize("weights", ["retrained", "untrained"])
 def test_weights_from_scratch_have_no_base(weights):
-    record = {**MODEL["sgnas"], "weights": weights, "supernet": {"id": "me/supernet", "revision": COMMIT}}
-    data, body = front(card(changed(MODEL, ["sgnas"], record)))
+    record = {**MODEL["zoo"], "weights": weights, "supernet": {"id": "me/supernet", "revision": COMMIT}}
+    data, body = front(card(changed(MODEL, ["zoo"], record)))
     assert "base_model" not in data
     assert "me/" not in body.replace("hf-hub:USER/NAME", "")
     assert ("model-index" in data) == ("datasets" in data) == (weights == "retrained")
 
 
 def test_imagenet_weights_are_not_told_to_be_others():
-    config = changed(MODEL, ["sgnas", "dataset", "source"], "ILSVRC/imagenet-1k")
+    config = changed(MODEL, ["zoo", "dataset", "source"], "ILSVRC/imagenet-1k")
     assert "not on ImageNet" not in card(config)
 
 
 def test_any_timm_model_has_a_card(tmp_path):
     cfg = {"input_size": [3, 224, 224], "license": "apache-2.0"}
-    files = rendered({"architecture": "resnet18", "pretrained_cfg": cfg, "sgnas": {"weights": "unknown"}})
+    files = rendered({"architecture": "resnet18", "pretrained_cfg": cfg, "zoo": {"weights": "unknown"}})
     assert list(files) == ["README.md"]
     assert "do not take them for ImageNet weights" in files["README.md"].decode()
     files = rendered({"architecture": "sgnas_a", "pretrained_cfg": cfg, "num_classes": 0})
@@ -252,7 +252,7 @@ def test_the_digest_of_a_recipe():
     base = recipe_sha256("retrain", {"lr": 0.1, "epochs": 2})
     assert base == recipe_sha256("retrain", {"epochs": 2, "lr": 0.1})
     assert len({base, recipe_sha256("finetune", {"lr": 0.1, "epochs": 2}), recipe_sha256("retrain", {"lr": 0.1})}) == 3
-    assert base[:16] in card(changed(MODEL, ["sgnas", "training"], {"recipe": "retrain", "lr": 0.1, "epochs": 2}))
+    assert base[:16] in card(changed(MODEL, ["zoo", "training"], {"recipe": "retrain", "lr": 0.1, "epochs": 2}))
     longer = changed(SUPERNET, ["training", "hours"], 9.0)
     digest = re.compile(r"settings `(\w{16})`")
     assert digest.search(card(longer))[1] == digest.search(card(SUPERNET))[1]  # what a run took is no setting
@@ -293,7 +293,7 @@ def test_figures_come_back_from_their_own_file():
     ],
 )
 def test_only_whole_splits_of_named_datasets_are_published(changes, indexed, filed):
-    files = rendered(changed(MODEL, ["sgnas", "metrics"], {**METRICS, **changes}))
+    files = rendered(changed(MODEL, ["zoo", "metrics"], {**METRICS, **changes}))
     data, body = front(files["README.md"].decode())
     assert ("model-index" in data) == indexed
     assert any(path.startswith(".eval_results") for path in files) == filed
@@ -317,7 +317,7 @@ def test_figures_of_another_classifier_are_left_out():
 
 
 def test_five_guesses_of_four_classes_are_no_figure():
-    assert "Top-5" not in card({**changed(MODEL, ["sgnas", "num_classes"], 4), "num_classes": 4})
+    assert "Top-5" not in card({**changed(MODEL, ["zoo", "num_classes"], 4), "num_classes": 4})
     assert "Top-5" in card(MODEL)
 
 
@@ -330,7 +330,7 @@ def test_writing_leaves_what_is_not_ours(tmp_path):
     results = folder / ".eval_results"
     assert {path.name for path in results.iterdir()} == {"sgnas_zoo_uoft-cs_cifar10.yaml"}
     (results / "theirs.yaml").write_text("[]")
-    put(folder, changed(MODEL, ["sgnas", "metrics"], {**METRICS, "source": "me/data"}))
+    put(folder, changed(MODEL, ["zoo", "metrics"], {**METRICS, "source": "me/data"}))
     write_card(folder)
     assert {path.name for path in results.iterdir()} == {"sgnas_zoo_me_data.yaml", "theirs.yaml"}
     (results / "theirs.yaml").unlink()
@@ -339,7 +339,7 @@ def test_writing_leaves_what_is_not_ours(tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "architecture.svg", "config.json", ".eval_results",
     }  # fmt: skip
-    put(folder, {**changed(MODEL, ["sgnas"], {}), "model_args": {}})
+    put(folder, {**changed(MODEL, ["zoo"], {}), "model_args": {}})
     write_card(folder)
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json"}
 
@@ -500,7 +500,7 @@ TEXTS = [
 ]
 CHECKED = ("artifact", "space", "arch", "prior")
 """Texts that have to be something known: others are errors."""
-OPEN = [("sgnas", "requested"), ("sgnas", "latency_conditions"), ("sgnas", "training")]
+OPEN = [("zoo", "requested"), ("zoo", "latency_conditions"), ("zoo", "training")]
 """Objects of a model's config whose keys are free as well."""
 
 
@@ -633,16 +633,16 @@ def check_line(error):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["sgnas", "macs"], "many"),
-        (["sgnas", "macs"], True),
-        (["sgnas", "macs"], 1e300),
-        (["sgnas", "params"], -1),
-        (["sgnas", "requested"], "4M"),
-        (["sgnas", "requested", "flops"], [4e6]),
-        (["sgnas", "metrics", "top1"], 101),
-        (["sgnas", "metrics"], [1]),
-        (["sgnas", "generator"], 7),
-        (["sgnas"], "record"),
+        (["zoo", "macs"], "many"),
+        (["zoo", "macs"], True),
+        (["zoo", "macs"], 1e300),
+        (["zoo", "params"], -1),
+        (["zoo", "requested"], "4M"),
+        (["zoo", "requested", "flops"], [4e6]),
+        (["zoo", "metrics", "top1"], 101),
+        (["zoo", "metrics"], [1]),
+        (["zoo", "generator"], 7),
+        (["zoo"], "record"),
         (["model_args", "arch"], "3-3"),
         (["model_args", "space"], "nowhere"),
         (["pretrained_cfg", "input_size"], "224"),
@@ -656,7 +656,7 @@ def test_a_field_of_another_type_is_an_error(path, value):
 
 @pytest.mark.parametrize("depth", [100, 800, 100_000])
 def test_nested_without_end(tmp_path, depth):
-    put(tmp_path, changed(MODEL, ["sgnas", "training", "x"], "DEEP"))
+    put(tmp_path, changed(MODEL, ["zoo", "training", "x"], "DEEP"))
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"DEEP"', "[" * depth + "]" * depth))
     try:

@@ -71,14 +71,14 @@ def test_a_latency_is_a_budget_like_any_other(profile_file):
 
 def test_a_network_for_a_latency_is_written_with_it(profile_file):
     good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file, "--no-measure", "--output", "net")
-    record = json.loads(Path("net/config.json").read_text())["sgnas"]
+    record = json.loads(Path("net/config.json").read_text())["zoo"]
     assert record["latency_ms"] <= float(MIDDLE)
     good("card", "net")
     assert "A board" in Path("net/README.md").read_text()
 
 
 def test_predicted_and_measured_are_told(profile_file, monkeypatch):
-    monkeypatch.setattr("sgnas_zoo.answers.measure_here", lambda *_: 0.5)
+    monkeypatch.setattr("sgnas_zoo.api.answer.measure_here", lambda *_: 0.5)
     out, _ = good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
     assert "predicted " in out
     assert "measured 0.50 ms" in out

@@ -29,7 +29,7 @@ def test_a_budget_has_weights_without_a_network(entry, tmp_path):
         "warnings.simplefilter('ignore')\n"
         f"model = sgnas_zoo.create_model(flops={BUDGETS[entry.space]}, pretrained={entry.tag!r}).eval()\n"
         "side = model.pretrained_cfg['input_size'][-1]\n"
-        "print(json.dumps([model.sgnas, model(torch.zeros(1, 3, side, side)).shape[1]]))"
+        "print(json.dumps([model.zoo, model(torch.zeros(1, 3, side, side)).shape[1]]))"
     )
     nowhere = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run(

@@ -484,7 +484,7 @@ def test_a_training_goes_on_in_its_own_folder(tmp_path):
         claimed(tmp_path, "auto")
     (tmp_path / "README.md").unlink()
     with folders.among_others(tmp_path) as staging:
-        files.write_json(staging / "config.json", {"sgnas": {}})
+        files.write_json(staging / "config.json", {"zoo": {}})
         (staging / "README.md").write_text(CARD)
     claimed(tmp_path, "auto")
     with pytest.raises(ArtifactError, match="already holds a model"):

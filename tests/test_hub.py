@@ -90,16 +90,16 @@ def test_what_is_written(saved):
     config = json.loads((folder / "config.json").read_text())
     assert config["architecture"] == "sgnas"
     assert config["num_classes"] == 1000
-    assert config["model_args"]["arch"] == model.sgnas["arch"]
+    assert config["model_args"]["arch"] == model.zoo["arch"]
     assert config["model_args"]["space"] == "sgnas_imagenet"
     assert not {"flops", "params", "num_classes", "generator"} & set(config["model_args"])
-    assert config["sgnas"] == {**model.sgnas, "weights": "untrained"}
-    assert config["sgnas"]["requested"] == {"flops": 200_000_000}
-    assert config["sgnas"]["macs"] <= 200e6
-    assert config["sgnas"]["params"] == sum(p.numel() for p in model.parameters())
-    assert config["sgnas"]["generator"]["sha256"] == default_generator("sgnas_imagenet").source.sha256
+    assert config["zoo"] == {**model.zoo, "weights": "untrained"}
+    assert config["zoo"]["requested"] == {"flops": 200_000_000}
+    assert config["zoo"]["macs"] <= 200e6
+    assert config["zoo"]["params"] == sum(p.numel() for p in model.parameters())
+    assert config["zoo"]["generator"]["sha256"] == default_generator("sgnas_imagenet").source.sha256
     card = (folder / "README.md").read_text()
-    for fact in (model.sgnas["arch"], f"{model.sgnas['macs']:,}", f"{model.sgnas['params']:,}", "untrained", "# net"):
+    for fact in (model.zoo["arch"], f"{model.zoo['macs']:,}", f"{model.zoo['params']:,}", "untrained", "# net"):
         assert fact in card
 
 

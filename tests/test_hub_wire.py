@@ -113,7 +113,7 @@ def test_a_budget_becomes_a_repo(hub, tmp_path, name):
     assert hub.repos[name].private
     config = json.loads(files["config.json"])
     assert "num_classes" not in config["model_args"]
-    assert config["sgnas"]["weights"] == "untrained"
+    assert config["zoo"]["weights"] == "untrained"
     assert name in files["README.md"].decode()
     assert len(hub.commits(name)) == 2  # the one that made the repo, and ours
     assert not list(tmp_path.glob("*safetensors*"))
@@ -294,7 +294,7 @@ CONSUME = """
     import sgnas_zoo, torch, warnings
     warnings.simplefilter("ignore")
     model = sgnas_zoo.create_model({arguments})
-    print(json.dumps([model.sgnas, float(model.eval()(torch.ones(1, 3, 32, 32)).sum())]))
+    print(json.dumps([model.zoo, float(model.eval()(torch.ones(1, 3, 32, 32)).sum())]))
 """
 
 
@@ -343,7 +343,7 @@ def test_a_pushed_model_loads_everywhere(hub, tmp_path, name):
         expected = first(image)
         assert torch.equal(mine(image), expected)
         torch.testing.assert_close(theirs(image).logits, expected)  # weights may lie in memory otherwise
-    assert mine.sgnas["loaded_from"]["revision"] == "{{commit}}"
+    assert mine.zoo["loaded_from"]["revision"] == "{{commit}}"
     labels = first.pretrained_cfg["label_names"]
     assert labels[:2] == ["airplane", "automobile"] and list(theirs.config.id2label.values()) == labels
     answers = pipeline("image-classification", "{name}")(Image.new("RGB", (32, 32)))
@@ -369,7 +369,7 @@ def test_a_pushed_model_is_fine_tuned_end_to_end_and_pushed_again(hub, made, tmp
     options += ("--epochs", 20, "--batch-size", 8, "--workers", 0, "--crop", "pad", "--ema-decay", 0, "--lr", 0.05)
     done = run(hub, tmp_path, recipe, *options, token=hub.token, HF_DATASETS_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "tuned" / "config.json").read_text())["sgnas"]
+    record = json.loads((tmp_path / "tuned" / "config.json").read_text())["zoo"]
     assert record["started_from"]["loaded_from"]["revision"] == hub.commits(name)[0].oid
     assert record["metrics"]["top1"] > 80
     tuned = f"{name[:50]}-tuned"
@@ -601,7 +601,7 @@ def test_a_push_without_a_hub(hub, made, tmp_path, name):
 # --- device profiles
 
 GENERATED = "import sgnas_zoo; model = sgnas_zoo.create_model(latency='{ms}ms', profile={repo!r}, measure=False); "
-GENERATED += "print('MADE', json.dumps(model.sgnas))"
+GENERATED += "print('MADE', json.dumps(model.zoo))"
 
 
 @pytest.fixture(scope="module")

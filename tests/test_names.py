@@ -103,7 +103,7 @@ def test_the_folder_one_is_in(places, monkeypatch):
 def test_without_pretrained_weights_are_fresh_as_in_timm(places):
     model = create_model("net")
     assert not torch.equal(model.conv_stem.weight, load_file("net/model.safetensors")["conv_stem.weight"])
-    assert model.sgnas["weights"] == "untrained"  # and it says so, whatever the folder does
+    assert model.zoo["weights"] == "untrained"  # and it says so, whatever the folder does
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_commands_that_run_a_model_load_it(places, caught, spelling):
 def test_a_plain_name_is_untrained_and_told_so(caught, name):
     for said in (good("export", name)[1], good("benchmark", name, "--json")[1]):
         assert f"{name} has untrained weights" in said
-    assert {model.sgnas["weights"] for model, _ in caught} == {"untrained"}
+    assert {model.zoo["weights"] for model, _ in caught} == {"untrained"}
 
 
 def test_a_folder_with_untrained_weights_is_untrained(made, caught):
@@ -151,7 +151,7 @@ def test_a_folder_with_untrained_weights_is_untrained(made, caught):
 def test_a_tag_of_timm_brings_its_weights(caught, monkeypatch):
     asked = []
     plain = create_model("test_efficientnet")
-    monkeypatch.setattr("sgnas_zoo.factory.create_model", lambda name, pretrained: asked.append(pretrained) or plain)
+    monkeypatch.setattr("sgnas_zoo.api.create.create_model", lambda name, pretrained: asked.append(pretrained) or plain)
     for name in ("resnet18.a1_in1k", "resnet18"):
         good("benchmark", name, "--json")
     assert asked == [True, False]
@@ -322,12 +322,12 @@ def test_requests_read_them_too(places, spelling):
         ours = create_model(pretrained=pretrained, **budget)
     with pytest.warns(UserWarning, match="trained on noise"):
         timms = timm.create_model("sgnas", pretrained=pretrained, **budget)
-    inherited = expected.inherit(expected.supernet.space.parse(ours.sgnas["arch"])).state_dict()
+    inherited = expected.inherit(expected.supernet.space.parse(ours.zoo["arch"])).state_dict()
     for model in (ours, timms):
         assert all(torch.equal(inherited[name], tensor) for name, tensor in model.state_dict().items())
     with_profile = {"latency": f"{MIDDLE}ms", "measure": False, "profile": spelt(spelling, "profile")}
     assert sgnas_zoo.generate(**with_profile)[0].latency is not None
-    assert create_model(**with_profile).sgnas["latency_ms"] <= float(MIDDLE)
+    assert create_model(**with_profile).zoo["latency_ms"] <= float(MIDDLE)
 
 
 _PROFILE = made_up("sgnas_micro")
@@ -369,7 +369,7 @@ def test_commands_and_recipes_that_read_supernets(recipe, tmp_path, spelling):
 def test_an_exported_file_tells_where_its_weights_come_from(places, tmp_path, monkeypatch, spelling, weights):
     if weights == "untrained":
         small = create_model("sgnas", space="sgnas_micro", arch=ARCH)
-        monkeypatch.setattr("sgnas_zoo.factory.create_model", lambda *_, **__: small)
+        monkeypatch.setattr("sgnas_zoo.api.create.create_model", lambda *_, **__: small)
     good("export", spelling, "--format", "pt2", "--output", tmp_path / "net.pt2", "--resolution", "32")
     extra = {"weights": ""}
     program = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()

@@ -159,7 +159,7 @@ def test_retrain_leaves_a_model_that_timm_loads(model):
     assert (cfg["label_names"], cfg["input_size"], cfg["crop_pct"]) == (["red", "green", "blue"], (3, 8, 8), 1.0)
     config = read(model / "config.json")
     assert config["model_args"]["arch"] == ARCH
-    assert config["sgnas"]["weights"] == "retrained"
+    assert config["zoo"]["weights"] == "retrained"
     assert "# model\n" in (model / "README.md").read_text()
     assert "Recipe `retrain`" in (model / "README.md").read_text()
     assert f"{read(model / 'metrics.json')['top1']:.2f} %" in (model / "README.md").read_text()
@@ -176,7 +176,7 @@ def test_evaluate_gives_the_figures_of_retrain(call, data, model, tmp_path):
     assert (code, err) == (0, "")
     assert result == read(tmp_path / "e.json")
     assert figures(result) == figures(read(model / "metrics.json"))
-    assert (result["arch"], result["macs"], result["weights"]) == (ARCH, read(model / "config.json")["sgnas"]["macs"],
+    assert (result["arch"], result["macs"], result["weights"]) == (ARCH, read(model / "config.json")["zoo"]["macs"],
                                                                     "retrained")  # fmt: skip
     assert len(result["weights_sha256"]) == 64
     assert result["versions"]["torch"] == torch.__version__
@@ -204,10 +204,10 @@ def test_finetune_takes_a_saved_model_to_other_classes(data, model, tmp_path):
     config = read(tmp_path / "tuned" / "config.json")
     assert (config["num_classes"], config["model_args"]["arch"]) == (2, ARCH)
     assert config["label_names"] == ["warm", "cold"]
-    assert config["sgnas"]["weights"] == "fine-tuned"
-    assert config["sgnas"]["started_from"]["weights"] == "retrained"
+    assert config["zoo"]["weights"] == "fine-tuned"
+    assert config["zoo"]["started_from"]["weights"] == "retrained"
     assert "fine-tuned" in (tmp_path / "tuned" / "README.md").read_text()
-    assert config["sgnas"]["metrics"] == read(tmp_path / "tuned" / "metrics.json")
+    assert config["zoo"]["metrics"] == read(tmp_path / "tuned" / "metrics.json")
     assert read(tmp_path / "tuned" / "metrics.json")["images"] == 20
     before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "tuned"))
     assert before.keys() == after.keys()
@@ -234,7 +234,7 @@ def test_budgets_combine_and_hold_at_the_resolution(call, data, tmp_path):
     budgets = ("--flops", "30M", "--params", "4M")
     code, _, err = call("retrain", *budgets, *tiny, "--dataset", data["three"], "--output", tmp_path / "m")
     assert code == 0, err
-    record = read(tmp_path / "m" / "config.json")["sgnas"]
+    record = read(tmp_path / "m" / "config.json")["zoo"]
     assert record["requested"] == {"flops": 30_000_000, "params": 4_000_000}
     assert record["macs"] <= 30e6
     assert record["params"] <= 4e6

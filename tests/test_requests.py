@@ -91,14 +91,14 @@ def test_any_value_gets_an_answer_or_an_error_of_ours(name, value):
 def test_numbers_of_other_libraries_are_numbers(value):
     plain = generate(flops=4e6)
     assert generate(flops=value) == plain
-    assert create_model(flops=value).sgnas == create_model(flops=4e6).sgnas
+    assert create_model(flops=value).zoo == create_model(flops=4e6).zoo
 
 
 def test_whole_numbers_of_numpy_are_taken_everywhere(tmp_path):
     model = create_model(flops=4e6, num_classes=np.int64(7), in_chans=np.int32(1), resolution=np.int64(32))
     assert model.num_classes == 7
-    assert model.sgnas["num_classes"] == 7
-    assert type(model.sgnas["in_chans"]) is int
+    assert model.zoo["num_classes"] == 7
+    assert type(model.zoo["in_chans"]) is int
     save_model(model, tmp_path / "model")
     (result,) = generate(flops=4e6, num_classes=np.int64(7), resolution=np.uint16(32))
     assert type(result.conditions.resolution) is int

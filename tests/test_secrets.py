@@ -18,6 +18,7 @@ from recipe_runs import run_recipe
 from timm.models import save_for_hf
 
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
+from sgnas_zoo.api.request import reach
 from sgnas_zoo.cli import main
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, PretrainedError, ZooError
@@ -26,7 +27,6 @@ from sgnas_zoo.hub.push import push
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.record import KEPT, LED_TO_IT, arguments
 from sgnas_zoo.search.budgets import BUDGET_COSTS
-from sgnas_zoo.weights import take_access
 
 MARKER = "hf_MARKERmarkerMARKERmarkerMARKER00"
 ARCH = "-".join(["3"] * 8)
@@ -40,9 +40,9 @@ def assert_no_marker(*things):
 
 def assert_clean(model, folder, caplog):
     """Nothing of a model, of what is written of it or of what was logged holds the marker."""
-    assert_no_marker(arguments(model), model.sgnas if hasattr(model, "sgnas") else "", model.pretrained_cfg)
+    assert_no_marker(arguments(model), model.zoo if hasattr(model, "zoo") else "", model.pretrained_cfg)
     assert_no_marker(model.default_cfg, vars(model))
-    assert MARKER.encode() not in pickle.dumps([arguments(model), getattr(model, "sgnas", {}), model.pretrained_cfg])
+    assert MARKER.encode() not in pickle.dumps([arguments(model), getattr(model, "zoo", {}), model.pretrained_cfg])
     assert_no_marker(vars(copy.deepcopy(model)))
     save_model(model, folder / "ours", weights="unknown")
     save_for_hf(model, folder / "timms")
@@ -93,10 +93,10 @@ def test_timms_door_refuses_a_token_and_says_how_to_log_in(name):
 
 def test_a_token_does_not_outlive_its_call():
     create_model(flops=4e6, token=MARKER)
-    assert take_access({}).token is None
+    assert reach({}).token is None
     with pytest.raises(ZooError):
         create_model("nonsense", token=MARKER)
-    assert take_access({}).token is None
+    assert reach({}).token is None
 
 
 def test_access_does_not_show_its_token():

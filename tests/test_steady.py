@@ -45,7 +45,7 @@ def test_threads_get_the_answers_of_one():
 
     def ask(budget):
         model = create_model(flops=budget, space="sgnas_micro", num_classes=10)
-        return [result.record() for result in generate(flops=budget, params=1.5e5, space="sgnas_micro")], model.sgnas
+        return [result.record() for result in generate(flops=budget, params=1.5e5, space="sgnas_micro")], model.zoo
 
     alone = [ask(budget) for budget in budgets]
     with ThreadPoolExecutor(16) as pool:
@@ -59,7 +59,7 @@ from concurrent.futures import ThreadPoolExecutor
 import sgnas_zoo
 def ask(budget):
     model = sgnas_zoo.create_model(flops=budget, pretrained=True, token="hf_" + "x" * 30)
-    return model.sgnas["arch"], sgnas_zoo.generate(flops=budget)[0].arch
+    return model.zoo["arch"], sgnas_zoo.generate(flops=budget)[0].arch
 budgets = [3e6 + 100e3 * (i % 4) for i in range(16)]
 with ThreadPoolExecutor(16) as pool:
     first = list(pool.map(ask, budgets))

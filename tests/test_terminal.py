@@ -30,7 +30,7 @@ def artifacts(made, tmp_path_factory):
         shutil.copytree(made / kind, root / kind)
     (root / "profile").mkdir()
     (root / "profile" / "profile.json").write_text(write_profile(made_up("sgnas_micro")))
-    change(root / "model", lambda config: config.update(MODEL) or config["sgnas"].update(RECORD))
+    change(root / "model", lambda config: config.update(MODEL) or config["zoo"].update(RECORD))
     change(root / "supernet", lambda config: config["training"].update(TRAINING))
     return root
 

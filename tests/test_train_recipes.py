@@ -112,10 +112,10 @@ def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, genera
     with pytest.warns(UserWarning, match="trained on colours at 16 px with 3 classes"):
         model = sgnas_zoo.create_model(flops=4e6, pretrained=supernet, generator=generator)
     assert model.num_classes == 3
-    assert model.sgnas["macs"] <= 4e6
-    assert model.sgnas["weights"] == "inherited"
+    assert model.zoo["macs"] <= 4e6
+    assert model.zoo["weights"] == "inherited"
     x = torch.randn(2, 3, 16, 16)
-    expected = trained.inherit(trained.supernet.space.parse(model.sgnas["arch"]))
+    expected = trained.inherit(trained.supernet.space.parse(model.zoo["arch"]))
     assert torch.equal(model.eval()(x), expected(x))
     with pytest.warns(UserWarning, match="trained on colours"):
         other = sgnas_zoo.create_model("sgnas", arch="-".join(["35"] * 8), pretrained=supernet)
@@ -253,13 +253,13 @@ def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images
 
     with pytest.warns(UserWarning, match="trained on colours at 32 px with 3 classes"):
         model = sgnas_zoo.create_model(**budget, pretrained=made, generator=generator)
-    assert model.sgnas["space"] == space
-    assert 0.99 * limit <= model.sgnas[cost] <= limit
+    assert model.zoo["space"] == space
+    assert 0.99 * limit <= model.zoo[cost] <= limit
     trained, x = load_supernet(made), torch.randn(2, 3, 32, 32)
-    inherited = trained.inherit(sgnas_zoo.SPACES[space].parse(model.sgnas["arch"]))
+    inherited = trained.inherit(sgnas_zoo.SPACES[space].parse(model.zoo["arch"]))
     assert torch.equal(model.eval()(x), inherited(x))
     with pytest.warns(UserWarning, match="trained on colours"):
-        named = timm.create_model(space, arch=model.sgnas["arch"], pretrained=str(made))
+        named = timm.create_model(space, arch=model.zoo["arch"], pretrained=str(made))
     assert torch.equal(named.eval()(x), inherited(x))
     sgnas_zoo.save_model(inherited, tmp_path / "model")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)

@@ -445,8 +445,6 @@ HOSTILE = [
     ("model", {"model_args__block_args": [["ir_r999999999_k3_s1_e6_c1000000"]]}),
     ("model", {"model_args__checkpoint_path": "/etc/passwd"}),
     ("model", {"model_args__pretrained": True}),
-    ("model", {"model_args__flops": 350e6}),
-    ("model", {"model_args__generator": "me/gen"}),
     ("model", {"architecture": "os.system"}),
     ("model", {"architecture": "hf-hub:me/other"}),
     ("generator", {"width": 10**9}),

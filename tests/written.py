@@ -32,7 +32,7 @@ def write(path: Path, content: str, force: bool) -> None:
     with folders.new_folder(path, force) as staging:
         (staging / "model.safetensors").write_text(content)
         (staging / "README.md").write_text(CARD + content)
-        files.write_json(staging / "config.json", {"sgnas": {}, "content": content})
+        files.write_json(staging / "config.json", {"zoo": {}, "content": content})
         if content == "old":
             (staging / ".eval_results").mkdir()
             (staging / ".eval_results" / "sgnas_zoo_x.yaml").write_text(content)

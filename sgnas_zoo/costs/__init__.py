@@ -1,6 +1,6 @@
 """Costs of architectures: tables that are exact for an ``Arch`` and differentiable for probabilities.
 
-To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule`` and
+To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule``, ``budget`` and
 ``table(space, conditions)`` returning a ``CostTable``, and register it below. The contract tests then check, on every
 space, that its expectation at a one-hot equals its measure. Nothing here times anything: measured costs are tables
 read from a profile.
@@ -30,6 +30,10 @@ class Cost(Protocol):
     @property
     def rule(self) -> str:
         """What is counted, in one line."""
+
+    @property
+    def budget(self) -> str:
+        """What a budget on it is called, as an argument and as an option."""
 
     def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
         """Price every variant of every layer."""

@@ -26,11 +26,13 @@ class AnalyticCost:
         name: Registry name.
         unit: Unit of the numbers.
         rule: What is counted, in one line for tables and cards.
+        budget: What a budget on it is called, as an argument and as an option.
     """
 
     name: CostName
     unit: str
     rule: str
+    budget: str
 
     def count(self, conv: Conv, size: int) -> int:
         """Cost of one convolution whose output is ``size`` x ``size``."""
@@ -48,13 +50,18 @@ class AnalyticCost:
         return _table(self, space, conditions)
 
 
-MACS = AnalyticCost("macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1")
-CONV_MACS = AnalyticCost("conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them")
-PARAMS = AnalyticCost("params", "parameters", "weights, biases, affine batch norm parameters and learned clips")
+MACS = AnalyticCost("macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1", "flops")
+CONV_MACS = AnalyticCost(
+    "conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them", "flops"
+)
+PARAMS = AnalyticCost(
+    "params", "parameters", "weights, biases, affine batch norm parameters and learned clips", "params"
+)
 BITOPS = AnalyticCost(
     "bitops",
     "BitOps",
     "multiply-accumulates of quantised convolutions, times bits of weights and of activations, batch 1",
+    "bitops",
 )
 
 

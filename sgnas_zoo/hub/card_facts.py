@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sgnas_zoo.costs import COSTS
 from sgnas_zoo.hub.card_parts import (
     Facts,
     architecture,
@@ -13,11 +14,13 @@ from sgnas_zoo.hub.card_parts import (
     made_from,
     num_classes,
     parsed,
+    record_of,
     row,
     space_of,
     trained_with,
 )
 from sgnas_zoo.hub.card_text import Fields, code, prose
+from sgnas_zoo.search.budgets import SCALES
 
 WEIGHTS = {
     "untrained": "**The weights are untrained** (random initialisation): the answers mean nothing. Train the network "
@@ -30,7 +33,7 @@ WEIGHTS = {
     "unknown": "Where the weights come from was not recorded.",
 }
 """What a card says of weights, by their recorded origin."""
-COSTS = {
+ACHIEVED = {
     "flops": ("FLOPs (multiply-accumulates)", "macs"), "params": ("parameters", "params"),
     "bitops": ("BitOps", "bitops"),
     "latency": ("latency, ms", "latency_ms"), "latency_ms": ("latency, ms", "latency_ms"),
@@ -44,7 +47,7 @@ def model_facts(config: Fields, evaluation: Fields) -> Facts:
     Raises:
         ArtifactError: If a field is not what it has to be.
     """
-    record, cfg = config.part("sgnas"), config.part("pretrained_cfg")
+    record, cfg = record_of(config), config.part("pretrained_cfg")
     arch, size = architecture(config), cfg.numbers("input_size")
     weights = record.text("weights") or "unknown"
     classes, nothing = num_classes(config), Fields({}, config.where)
@@ -78,10 +81,13 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
         raise config.wrong("range", "pair of numbers")
     agreement, follows = evaluation.part("agreement"), evaluation.part("follows")
     middle = float(f"{sum(limits) / 2:.3g}")
+    cost = config.text("cost") or "macs"
+    budget = COSTS[cost].budget if cost in COSTS else "flops"
     return {
         "space": space.name,
-        "cost": code(config.text("cost") or "macs"),
-        "budget": "params" if config.text("cost") == "params" else "flops",
+        "cost": code(cost),
+        "budget": budget,
+        "unit": SCALES[budget][1],
         "example": f"{middle:_.0f}",
         "conditions": conditions(config.part("conditions")),
         "low": f"{limits[0]:,.0f}",
@@ -115,6 +121,8 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
     return {
         "space": space.name,
         "family": space.family,
+        "budget": space.budget,
+        "unit": SCALES[space.budget][1],
         "example": str(example),
         "resolution": f"{config.number('resolution') or 0:,.0f}",
         "in_chans": f"{config.number('in_chans') or 0:.0f}",
@@ -176,7 +184,7 @@ def _budgets(record: Fields) -> list[tuple[str, str, str]]:
     """Budgets with what was achieved."""
     requested, rows = record.part("requested"), []
     for name in requested.values:
-        label, field = COSTS.get(name, (code(name), name))
+        label, field = ACHIEVED.get(name, (code(name), name))
         limit, achieved = requested.number(name), record.number(field)
         rows.append((label, _amount(limit), _amount(achieved)))
     return rows
@@ -192,7 +200,9 @@ def _counted(record: Fields) -> str | None:
     if macs is None or params is None:
         return None
     bits = f", {bitops:,.0f} BitOps" if bitops else ""
-    return f"{macs:,.0f} multiply-accumulates, {params:,.0f} parameters{bits} ({conditions(record)})"
+    side, there = record.number("trained_at"), record.number("macs_trained_at")
+    trained = f"; {there:,.0f} multiply-accumulates at the {side:,.0f} px of the weights" if side and there else ""
+    return f"{macs:,.0f} multiply-accumulates, {params:,.0f} parameters{bits} ({conditions(record)}){trained}"
 
 
 def _latency(record: Fields) -> str | None:

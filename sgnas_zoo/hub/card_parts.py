@@ -37,10 +37,15 @@ def architecture(config: Fields) -> Arch | None:
     string, entries = arguments.text("arch"), zoo_entries()
     if string is None:
         return entries[name].parsed() if name in entries else None
-    space = arguments.text("space") or config.part("sgnas").text("space")
+    space = arguments.text("space") or record_of(config).text("space")
     if space is None and f"{name}_a" in entries:
         space = entries[f"{name}_a"].space
     return None if space is None else parsed(_space(space, config.where), string, config.where)
+
+
+def record_of(config: Fields) -> Fields:
+    """The record in a model's config; in configs of version 1 it is called ``sgnas``."""
+    return config.part("zoo" if "zoo" in config.values else "sgnas")
 
 
 def dataset_of(fields: Fields) -> Fields:

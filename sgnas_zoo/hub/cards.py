@@ -18,7 +18,7 @@ from sgnas_zoo.files import read_config, user_path
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.artifacts import described_by, kind_name
 from sgnas_zoo.hub.card_facts import generator_facts, model_facts, profile_facts, supernet_facts
-from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes
+from sgnas_zoo.hub.card_parts import Facts, architecture, base_model, dataset_of, num_classes, record_of
 from sgnas_zoo.hub.card_results import OURS, RESULTS, Results, read_results
 from sgnas_zoo.hub.card_text import Fields, dataset_id, hub_id, license_id, title
 from sgnas_zoo.hub.pictures import draw
@@ -120,7 +120,7 @@ def _files(
     arch = architecture(config) if own == "model" else None
     results = None
     if own == "model":
-        results = read_results(config.part("sgnas"), evaluation, num_classes(config))
+        results = read_results(record_of(config), evaluation, num_classes(config))
     facts = kind.facts(config, evaluation) | {"title": name, "repo": repo, "place": repo or "FOLDER"}
     facts |= {"picture": arch and PICTURE, "results": results, "plots": plots}
     card = _render(kind, _metadata(kind, config, facts, results), facts)
@@ -130,7 +130,7 @@ def _files(
 
 def _metadata(kind: _Kind, config: Fields, facts: Facts, results: Results | None) -> ModelCardData:
     """What the Hub indexes: in front of the card."""
-    record, is_model = config.part("sgnas"), kind is KINDS["model"]
+    record, is_model = record_of(config), kind is KINDS["model"]
     dataset = dataset_id(dataset_of(record if is_model else config).text("source"))
     task = "image-classification" if num_classes(config) else "image-feature-extraction"
     base = base_model(record)

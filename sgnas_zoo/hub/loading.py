@@ -12,12 +12,13 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from sgnas_zoo.errors import ArtifactError, ZooError, printable
+from sgnas_zoo.errors import ArtifactError, UntrainedWarning, ZooError, printable
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, Artifact, brief, check_header, check_values, invalid_config
 from sgnas_zoo.hub.model_fields import DESCRIPTIVE, LOADING, Config, Counted, Look, OurConfig, Plain
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.origin import mark_untrained
+from sgnas_zoo.models.record import LED_TO_IT
 from sgnas_zoo.plain_json import checked, fits
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import families
@@ -40,7 +41,7 @@ def load_model(
         kwargs: For timm, before what the config says (``num_classes``, ``in_chans``, ``features_only``, ...).
 
     Returns:
-        The model; ``model.sgnas`` holds the record in its config, and under ``loaded_from`` where it came from.
+        The model; ``model.zoo`` holds the record in its config, and under ``loaded_from`` where it came from.
 
     Raises:
         ArtifactError: If it is missing, damaged, not a timm model, or its weights do not fit its config.
@@ -64,10 +65,26 @@ def load_model(
     if not kwargs.get("features_only"):
         model.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
         origin = {"id": artifact.id, "revision": artifact.commit}
-        model.sgnas = {**stated.record, "loaded_from": origin}  # type: ignore[assignment]
+        model.zoo = {**stated.record, "loaded_from": origin}  # type: ignore[assignment]
         if not pretrained:
             mark_untrained(model)
+    if pretrained:
+        warn_of_new_head(stated.pretrained_cfg["num_classes"], kwargs.get("num_classes"))
     return model
+
+
+def warn_of_new_head(known: int, wanted: int | None) -> None:
+    """Warn of a classifier that no weights are for: its answers mean nothing before it is trained.
+
+    Args:
+        known: Classes that the weights know.
+        wanted: Classes of the model; None for as many, 0 for features.
+    """
+    if wanted and wanted != known:
+        warnings.warn(
+            f"The classifier is new: it has {wanted} classes, the weights know {known}; fine-tune the model "
+            "(recipes/finetune.py).", stacklevel=4,
+        )  # fmt: skip
 
 
 def load_back(folder: Path) -> None:
@@ -77,7 +94,8 @@ def load_back(folder: Path) -> None:
         ArtifactError: If it does not.
     """
     try:
-        with plain_torch(), torch.random.fork_rng(devices=[]):
+        with plain_torch(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UntrainedWarning)  # whoever saves knows
             load_model(folder)
     except ArtifactError as error:
         reason = str(error).rpartition(";")[0]
@@ -113,7 +131,7 @@ def read_stated(artifact: Artifact) -> Stated:
         raise invalid_config(artifact.id, error) from error
     cfg = {name: look[name] for name in Look.__struct_fields__ if look.get(name) is not None}
     cfg |= {"num_classes": classes, **_described(artifact.id, config, look, classes)}
-    return Stated(stated.architecture, arguments, cfg, stated.sgnas)
+    return Stated(stated.architecture, arguments, cfg, stated.zoo or stated.sgnas)
 
 
 def is_ours(architecture: object) -> bool:
@@ -125,6 +143,8 @@ def _arguments(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What the entry point is called with; ValueError for what it must not be."""
     stated = config.get("model_args", {})
     if is_ours(architecture):
+        if "arch" in stated:  # timm's own export keeps them; the architecture says it all
+            stated = {name: value for name, value in stated.items() if name not in LED_TO_IT}
         checked({"model_args": stated}, OurConfig)
     elif bad := [name for name, value in stated.items() if name in LOADING or not fits(value, Plain)]:
         raise ValueError(f"model_args.{bad[0][:40]} is out of bounds")
@@ -138,9 +158,10 @@ def _ghost(name: str, stated: Stated) -> nn.Module:
         ArtifactError: If it describes none.
     """
     classes = stated.pretrained_cfg["num_classes"]
+    arguments = {key: value for key, value in stated.arguments.items() if key != "weights"}  # it is said once
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            ghost: nn.Module = timm.create_model(stated.architecture, num_classes=classes, **stated.arguments)
+            ghost: nn.Module = timm.create_model(stated.architecture, num_classes=classes, **arguments)
     except ZooError as error:
         raise ArtifactError(f"The config of {name} is not valid: {brief(error)}") from error
     except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for

@@ -47,7 +47,8 @@ class Config(Struct):
     pretrained_cfg: Look
     num_classes: Classes = 1000
     model_args: dict[str, Any] = {}
-    sgnas: dict[str, Any] = {}
+    zoo: dict[str, Any] = {}
+    sgnas: dict[str, Any] = {}  # the same, as version 1 called it
 
 
 class Arguments(Struct, forbid_unknown_fields=True):
@@ -66,6 +67,7 @@ class Arguments(Struct, forbid_unknown_fields=True):
     in_chans: Annotated[int, Meta(ge=1, le=MAX_CHANS)] = 3
     num_classes: Classes = 1000
     output_stride: Annotated[int, Meta(ge=1, le=32)] = 32
+    weights: Literal["untrained"] = "untrained"
 
 
 class OurConfig(Struct):

@@ -20,6 +20,7 @@ from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS, brief
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.loading import is_ours, load_back
 from sgnas_zoo.hub.states import check_described, saved_state
+from sgnas_zoo.models.origin import UNTRAINED
 from sgnas_zoo.models.record import only_kept
 
 
@@ -44,19 +45,22 @@ def save_model(model: nn.Module, folder: str | Path, *, weights: str | None = No
     model = unwrap_model(model)
     if not hasattr(model, "pretrained_cfg") or not hasattr(model, "num_features"):
         raise ArtifactError("Only classification models that timm made can be saved; create one with create_model.")
-    record: dict[str, Any] = {"weights": "unknown", **getattr(model, "sgnas", {})}
+    record: dict[str, Any] = {"weights": "unknown", **getattr(model, "zoo", {})}
     if weights is not None:
         record["weights"] = weights
     ours = is_ours(model.pretrained_cfg.get("architecture"))  # type: ignore[operator, union-attr]
     state = saved_state(model)
-    with only_kept(model, ours), _as_headed(model), new_folder(folder, force) as staging:
+    untrained = record["weights"] == UNTRAINED
+    with only_kept(model, ours, untrained), _as_headed(model), new_folder(folder, force) as staging:
         try:
-            save_config_for_hf(model, str(staging / CONFIG), model_config={"sgnas": record})
+            save_config_for_hf(model, str(staging / CONFIG), model_config={"zoo": record})
         except (TypeError, ValueError) as error:
             reason = brief(error).rstrip(".")
             raise ArtifactError(f"Cannot describe this model: {reason}; make it from plain values.") from error
         config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
         config["model_args"].pop("num_classes", None)
+        if untrained or config["pretrained_cfg"].get("tag") == UNTRAINED:  # the tag is of weights, these are others
+            config["pretrained_cfg"]["tag"] = record["weights"]
         labels = config["pretrained_cfg"].pop("label_names", None)
         if labels and len(labels) == config["num_classes"]:  # where timm and transformers look for them
             config["label_names"] = labels

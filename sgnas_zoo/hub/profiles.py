@@ -25,7 +25,13 @@ def load_profile(place: str | Path, access: Access = Access()) -> Profile:  # no
     Raises:
         ArtifactError: If there is none, or it is damaged.
     """
-    found, source = read_place(place), ""
+    try:
+        found, source = read_place(place), ""
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"There is no profile {str(place)[:200]!r}: no file or folder, and no Hub repo id; make one with "
+            "`sgnas-zoo profile --output FILE`."
+        ) from error
     path = found.folder or Path(PROFILE)
     if found.folder is None or not path.is_file():
         artifact = Artifact(place, access)

@@ -67,11 +67,12 @@ def check_described(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> N
 @plain_torch()
 def _described(config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors, without memory, of the model that is built from a config."""
+    arguments = {name: value for name, value in config.get("model_args", {}).items() if name != "weights"}
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             ghost = timm.create_model(
                 config["architecture"], pretrained_cfg=dict(config["pretrained_cfg"]),
-                num_classes=config["num_classes"], **config.get("model_args", {}),
+                num_classes=config["num_classes"], **arguments,
             )  # fmt: skip
     except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

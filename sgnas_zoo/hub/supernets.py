@@ -93,14 +93,19 @@ class TrainedSupernet:
         source = None if self.source is None else asdict(self.source)
         return {"supernet": source, "dataset": self.dataset["source"], "trained_at": self.resolution}
 
-    def caveat(self) -> str:
-        """One line that says what the weights were trained on, where that is not what the space was made for."""
+    def caveat(self, macs: Mapping[int, int]) -> str:
+        """One line that says what the weights were trained on, where that is not what the space was made for.
+
+        Args:
+            macs: MACs of a network of it, by side in pixels.
+        """
+        costs = ", ".join(f"{count / 1e6:.1f}M at {side} px" for side, count in macs.items())
         space = self.supernet.space
         native = "ImageNet" if space.num_classes == 1000 else f"what {space.name} is made for"
         return (
             f"These weights were trained on {brief(self.dataset['source'], 100)} at {self.resolution} px with "
             f"{self.supernet.num_classes} classes, not on {native} ({space.resolution} px, {space.num_classes} classes)"
-            ": give the network images of that kind, or fine-tune it (recipes/finetune.py)."
+            f"; the network has {costs} MACs: give it images of that kind, or fine-tune it (recipes/finetune.py)."
         )
 
     def calibration_batches(self) -> Iterator[Tensor]:

@@ -16,13 +16,13 @@ from sgnas_zoo.spaces import Arch, FormName
 
 KEPT = (
     "arch", "space", "form", "global_pool", "act_layer", "norm_layer", "drop_rate", "drop_path_rate", "bn_eps",
-    "bn_momentum", "in_chans", "num_classes", "output_stride",
+    "bn_momentum", "in_chans", "num_classes", "output_stride", "weights",
 )  # fmt: skip
 """Arguments that a network of ours is built from again; nothing else is written, or read."""
 
 LED_TO_IT = (
     "flops", "params", "latency", "bitops", "profile", "measure", "generator", "resolution", "revision",
-    "local_files_only",
+    "local_files_only", "resolved",
 )  # fmt: skip
 """Arguments that led to the architecture: timm keeps them with a model, and they build nothing."""
 
@@ -45,7 +45,7 @@ def forget_request(model: nn.Module) -> None:
 
 
 @contextmanager
-def only_kept(model: nn.Module, ours: bool) -> Iterator[None]:
+def only_kept(model: nn.Module, ours: bool, untrained: bool) -> Iterator[None]:
     """For the length of a ``with`` block, only what may be written is kept with a model.
 
     Classes are not: a config states them at its root, and twice is an error in transformers.
@@ -53,12 +53,16 @@ def only_kept(model: nn.Module, ours: bool) -> Iterator[None]:
     Args:
         model: The model.
         ours: Whether it is a network of ours; with others all is kept that timm keeps.
+        untrained: Whether its weights are, which whoever loads it is told: what of ours is kept says so.
 
     Raises:
         ArtifactError: If a network of ours was made with more than a saved one can state.
     """
     everything = arguments(model)
-    own = {name: value for name, value in everything.items() if name not in LED_TO_IT and name != "num_classes"}
+    left_out = (*LED_TO_IT, "num_classes", "weights")
+    own = {name: value for name, value in everything.items() if name not in left_out}
+    if ours and untrained:
+        own["weights"] = "untrained"
     foreign = sorted(set(own) - set(KEPT))
     if foreign and ours:
         raise ArtifactError(

@@ -10,7 +10,7 @@ from pathlib import PurePath
 import torch
 from torch import Tensor, nn
 
-from sgnas_zoo.costs import Conditions
+from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import Arch, SearchSpace
 
@@ -91,13 +91,18 @@ class ArchGenerator(nn.Module):
         logits: Tensor = self.tail(trunk + features)
         return logits.reshape(-1, *self.space.shape)
 
+    @property
+    def budget(self) -> str:
+        """What a budget on its cost is called: "flops", "params" or "bitops"."""
+        return COSTS[self.cost].budget
+
     @torch.no_grad()
-    def logits(self, *, flops: Sequence[float] | None = None, params: Sequence[float] | None = None) -> Tensor:
+    def logits(self, **targets: Sequence[float]) -> Tensor:
         """Logits for N targets, from one forward pass.
 
         Args:
-            flops: Targets in FLOPs as NAS papers count them (MACs), for a generator whose ``cost`` counts MACs.
-            params: Targets in parameters, for a generator whose ``cost`` is "params".
+            targets: The targets, in plain counts, under the name of a budget on the generator's cost: ``flops`` for
+                MACs, which NAS papers call so, ``params``, or ``bitops``.
 
         Returns:
             Float tensor (N, layers, slots, choices) on the generator's device.
@@ -105,14 +110,13 @@ class ArchGenerator(nn.Module):
         Raises:
             BudgetError: If the targets are of another cost, or not finite.
         """
-        given = {name: values for name, values in (("flops", flops), ("params", params)) if values is not None}
-        wanted = "params" if self.cost == "params" else "flops"
-        if list(given) != [wanted]:
+        wanted = self.budget
+        if [name for name, values in targets.items() if values is not None] != [wanted]:
             raise BudgetError(f"This generator answers to {wanted}; call logits({wanted}=[...]).")
-        targets = [float(value) for value in given[wanted]]
-        if not targets or not all(map(math.isfinite, targets)):
-            raise BudgetError(f"Targets must be finite numbers, not {list(given[wanted])}; give for example [350e6].")
-        return self.forward(torch.tensor(targets, dtype=torch.float64, device="cpu"))
+        amounts = [float(value) for value in targets[wanted]]
+        if not amounts or not all(map(math.isfinite, amounts)):
+            raise BudgetError(f"Targets must be finite numbers, not {list(targets[wanted])}; give for example [350e6].")
+        return self.forward(torch.tensor(amounts, dtype=torch.float64, device="cpu"))
 
 
 def _convs(in_chs: int, width: int, depth: int) -> nn.Sequential:

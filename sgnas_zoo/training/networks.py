@@ -10,8 +10,9 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import resolve_model_input_args
 from torch import nn
 
+from sgnas_zoo.api.create import create_model, is_model
+from sgnas_zoo.api.request import Pretrained
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
-from sgnas_zoo.factory import create_model, is_model
 from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.artifacts import WEIGHTS, Artifact
 from sgnas_zoo.hub.loading import read_stated
@@ -20,7 +21,6 @@ from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
 from sgnas_zoo.models.record import arguments
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.transforms import Transform
-from sgnas_zoo.weights import Pretrained
 from sgnas_zoo.zoo import zoo_entries
 
 OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
@@ -87,7 +87,7 @@ def weights_sha256(network: nn.Module) -> str | None:
     Raises:
         ArtifactError: If the file is gone.
     """
-    origin: dict[str, Any] = getattr(network, "sgnas", {}).get("loaded_from") or {}
+    origin: dict[str, Any] = getattr(network, "zoo", {}).get("loaded_from") or {}
     if not origin:
         return None
     repo = f"{origin['id'].partition('@')[0]}@{origin['revision']}"

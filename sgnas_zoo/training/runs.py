@@ -169,7 +169,7 @@ def save_into(output: Path, network: nn.Module, weights: str, metrics: Mapping[s
     Raises:
         ArtifactError: If it cannot be written.
     """
-    network.sgnas = {**getattr(network, "sgnas", {}), "metrics": dict(metrics)}  # type: ignore[assignment]
+    network.zoo = {**getattr(network, "zoo", {}), "metrics": dict(metrics)}  # type: ignore[assignment]
     with among_others(output) as staging:
         save_model(network, staging, weights=weights)
         write_json(staging / METRICS, dict(metrics))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sgnas_zoo.api.resolve import Resolved
 from sgnas_zoo.costs import COSTS, Conditions, CostTable
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.plain_torch import plain_torch
-from sgnas_zoo.profiles import measure_here, own_profile
+from sgnas_zoo.profiles import measure_here
 from sgnas_zoo.search.budgets import BUDGET_COSTS, plain
 from sgnas_zoo.search.decode import Decoded
-from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
+from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import Arch
 
@@ -89,46 +90,35 @@ class Generated:
 
 
 @plain_torch()
-def answer(
-    generator: ArchGenerator,
-    conditions: Conditions,
-    budgets: Mapping[str, Sequence[float]],
-    profile: Profile | None = None,
-    measure: bool = True,
-) -> list[Generated]:
-    """Answer N sets of budgets under the given conditions, with one pass of a generator.
+def answer(resolved: Resolved) -> list[Generated]:
+    """Answer N sets of budgets, with one pass of a generator.
 
-    Args:
-        generator: The generator.
-        conditions: What costs are stated for.
-        budgets: N limits for each budget argument; latencies in milliseconds.
-        profile: Profile that a latency is predicted by; by default this device's own, made if there is none.
-        measure: Measure each network that was made for a latency. One that measures above its budget by more than the
-            profile's 90th percentile error is given up for one that is predicted to be quicker, a few times over.
+    Each network made for a latency is measured, unless that was not wanted. One that measures above its budget by more
+    than the profile's 90th percentile error is given up for one that is predicted to be quicker, a few times over.
 
     Raises:
         BudgetError: If a budget cannot be met.
         ArtifactError: If the profile is for something else.
     """
-    space = generator.space
-    tables: dict[str, CostTable] = {cost: COSTS[cost].table(space, conditions) for cost in ("macs", "params", "bitops")}
-    if "latency" in budgets:
-        profile = profile or own_profile(space, conditions)
-        tables["latency_ms"] = profile.table(space, conditions)
+    space, budgets, generator = resolved.space, resolved.request.budgets, resolved.generator
+    assert generator is not None
+    tables = {cost: COSTS[cost].table(space, resolved.conditions) for cost in ("macs", "params", "bitops")}
+    if resolved.profile is not None:
+        tables["latency_ms"] = resolved.profile.table(space, resolved.conditions)
     bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
     answers = []
     for number, decoded in enumerate(propose(generator, bounds)):
-        latency = None
-        if profile is not None and "latency" in budgets:
-            own = {table: limits[number] for table, limits in bounds.items()}
-            latency = Latency(tables["latency_ms"].measure(decoded.arch), None, profile)
-            if measure:
-                decoded, latency = _measured(generator, conditions, own, profile, tables["latency_ms"], decoded)
+        own, latency = {table: limits[number] for table, limits in bounds.items()}, None
+        if resolved.profile is not None:
+            table = tables["latency_ms"]
+            latency = Latency(table.measure(decoded.arch), None, resolved.profile)
+            if resolved.request.measure:
+                decoded, latency = _measured(resolved, own, table, decoded)
         answers.append(
             Generated(
                 space=space.name,
                 arch=decoded.arch,
-                conditions=conditions,
+                conditions=resolved.conditions,
                 requested={_asked(name): plain(limits[number]) for name, limits in budgets.items()},
                 macs=int(tables["macs"].measure(decoded.arch)),
                 params=int(tables["params"].measure(decoded.arch)),
@@ -137,14 +127,27 @@ def answer(
                 latency=latency,
             )
         )
+        _say_if_slack(own, answers[-1])
     return answers
 
 
+def _say_if_slack(limits: Mapping[CostTable, float], found: Generated) -> None:
+    """Warn where no bound binds: more was allowed than the space can use."""
+    if all(limit > table.maximum for table, limit in limits.items()):
+        asked = " and ".join(f"{limit:,.10g} {table.unit}" for table, limit in limits.items())
+        warnings.warn(
+            f"No network of {found.space} reaches {asked}; this is its largest, with {found.macs:,} MACs and "
+            f"{found.params:,} parameters.", stacklevel=4,
+        )  # fmt: skip
+
+
 def _measured(
-    generator: ArchGenerator, conditions: Conditions, limits: Mapping[CostTable, float], profile: Profile,
-    table: CostTable, decoded: Decoded,
-) -> tuple[Decoded, Latency]:  # fmt: skip
+    resolved: Resolved, limits: Mapping[CostTable, float], table: CostTable, decoded: Decoded
+) -> tuple[Decoded, Latency]:
     """Measure a network; while it takes too long, ask for quicker ones."""
+    generator, conditions, profile = resolved.generator, resolved.conditions, resolved.profile
+    assert generator is not None
+    assert profile is not None
     most, asked = limits[table], limits[table]
     measured = measure_here(decoded.arch, conditions, profile)
     for _ in range(ATTEMPTS - 1):
