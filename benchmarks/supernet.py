@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -54,14 +55,14 @@ def step(net: nn.Module, space: SearchSpace, x: Tensor, seed: int) -> None:
     """Four paths on one batch, as a training step runs them."""
     labels = torch.arange(len(x)) % 10
     for path in fair(space, seed, 0, 4):
-        F.cross_entropy(net(x, path.picks if not isinstance(net, UnifiedSupernet) else path), labels).backward()
+        F.cross_entropy(net(x, path.picks if not isinstance(net, UnifiedSupernet) else path), labels).backward()  # type: ignore[no-untyped-call, unused-ignore]
     net.zero_grad()
 
 
 def relaxed(net: nn.Module, space: SearchSpace, x: Tensor) -> None:
     """One pass of all choices and back to their probabilities, as a generator's step runs it."""
     probs = log_probs(space, torch.zeros(space.shape)).exp().requires_grad_()
-    F.cross_entropy(net(x, probs), torch.arange(len(x)) % 10).backward()
+    F.cross_entropy(net(x, probs), torch.arange(len(x)) % 10).backward()  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def milliseconds(work: Callable[[], None]) -> float:
@@ -77,11 +78,11 @@ def compare(space: SearchSpace, batch: int = BATCH) -> dict[str, float]:
     for turn in range(ROUNDS + 1):
         for name, net in nets.items():
             net.train().requires_grad_(True)
-            took = milliseconds(lambda net=net, turn=turn: step(net, space, x, turn))
+            took = milliseconds(partial(step, net, space, x, turn))
             times.setdefault(f"four paths, {name}", []).append(took)
         for name, net in nets.items():
             net.eval().requires_grad_(False)
-            times.setdefault(f"relaxed, {name}", []).append(milliseconds(lambda net=net: relaxed(net, space, x)))
+            times.setdefault(f"relaxed, {name}", []).append(milliseconds(partial(relaxed, net, space, x)))
     found = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first round warms up
     for kind in ("four paths", "relaxed"):
         found[f"{kind}, ours / plain"] = found[f"{kind}, ours"] / found[f"{kind}, plain"]

@@ -10,8 +10,6 @@ Hardware: two CPU cores, about 3 minutes.
 Expect: 99.5 % of the 19 x 6 slots agree with the answers at the end; the last line prints the share.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before the imports, which take seconds
     from sgnas_zoo.stopping import end_on_signals
 
@@ -19,13 +17,13 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import torch
 from accelerate.utils import set_seed
 
-from sgnas_zoo.cli_options import UserPath
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.files import user_path, write_json
@@ -37,7 +35,9 @@ from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.accumulation import Accumulation
-from sgnas_zoo.training.options import RecipeCommand
+from sgnas_zoo.training.config import FROM_ONE
+from sgnas_zoo.training.fields import flat, option
+from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.runs import make_accelerator
 
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
@@ -46,23 +46,29 @@ PRIOR_MACS = 360e6
 ORIGIN = "Trained by recipes/distill_generator.py; recipes/render_cards.py measures the embedded one."
 
 
-@click.command("distill_generator", cls=RecipeCommand)
-@click.option("--answers", type=click.Path(exists=True, path_type=Path), default=ANSWERS, help="Answers to imitate.")
-@click.option("--output", type=UserPath(), required=True, help="Folder of the finished artifact.")
-@click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="Optimizer steps.")
-@click.option("--lr", type=float, default=2e-3, show_default=True, help="Peak learning rate of Adam, cosine to zero.")
-@click.option("--constraint-batch", type=int, default=24, show_default=True, help="Random targets per step.")
-@click.option("--constraint-weight", type=float, default=0.1, show_default=True, help="Weight of the constraint loss.")
-@click.option("--seed", type=int, default=0, show_default=True)
-def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: int, constraint_weight: float,
-         seed: int) -> None:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is imitated, and how long."""
+
+    answers: Path = option("Answers to imitate.", ANSWERS, click.Path(exists=True, path_type=Path))
+    output: Path = option("Folder of the finished artifact.")
+    steps: int = option("Updates.", 1500, FROM_ONE)
+    lr: float = option("Rate of Adam at its peak; along a cosine to zero.", 2e-3)
+    constraint_batch: int = option("Random targets of a step.", 24)
+    constraint_weight: float = option("Weight of the constraint loss.", 0.1)
+    seed: int = option("Of the prior, the weights and the random targets.", 0)
+
+
+@recipe(Config)
+def main(config: Config) -> None:
     """Distil the published generator's answers into a new generator."""
-    settings = {"answers": answers.name, "steps": steps, "lr": lr, "constraint_batch": constraint_batch,
-                "constraint_weight": constraint_weight, "seed": seed}  # fmt: skip
+    output, steps, seed = config.output, config.steps, config.seed
+    settings = {**flat(config), "answers": config.answers.name}
+    del settings["output"]
     check_free(output, False)
     accelerator = make_accelerator()
     set_seed(seed)
-    record = json.loads(answers.read_text())
+    record = json.loads(config.answers.read_text())
     space = SPACES[record["space"]]
     conditions = native_conditions(space)
     table = COSTS["macs"].table(space, conditions)
@@ -77,8 +83,8 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     while abs(table.measure(prior) - PRIOR_MACS) > 1e6:
         prior = space.sample(rng)
     generator = ArchGenerator(prior, "macs", conditions, (table.minimum, table.maximum))
-    optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.05)
     generator, optimizer, schedule = accelerator.prepare(generator, optimizer, schedule)
     device = accelerator.device
     weights, targets, picks = weights.to(device) / weights.sum(), targets.to(device), picks.to(device)
@@ -86,15 +92,15 @@ def main(answers: Path, output: Path, steps: int, lr: float, constraint_batch: i
     batches = Accumulation(accelerator, accelerator.gradient_accumulation_steps)  # of an update: random targets differ
     for step in range(1, steps + 1):
         for batch in range(accelerator.gradient_accumulation_steps):
-            random_targets = torch.empty(constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
-            random_targets = random_targets.float().to(device)
+            drawn = torch.empty(config.constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
+            random_targets = drawn.float().to(device)
             with batches.batch(batch, generator) as ends:
                 scores = log_probs(space, generator(torch.cat([targets, random_targets])))
                 picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
                 imitation = -(picked.mean((1, 2)) * weights).sum()
                 costs = expected_cost(table, scores[len(targets) :].exp())
                 constraint = constraint_loss(costs, random_targets).mean()
-                accelerator.backward(imitation + constraint_weight * constraint)
+                accelerator.backward(imitation + config.constraint_weight * constraint)
                 if ends:
                     accelerator.clip_grad_norm_(generator.parameters(), 1.0)
                 optimizer.step()

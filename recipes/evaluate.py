@@ -9,89 +9,82 @@ DATA: a Hub id, a folder of parquet files, or a folder of one folder per class.
 Output: one JSON object on stdout, messages on stderr.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":  # before the imports, which take seconds
     from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import timm
 import torch
 
 import sgnas_zoo
-from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.errors import printable
 from sgnas_zoo.files import check_file, write_whole
 from sgnas_zoo.models.origin import caveat
+from sgnas_zoo.training.config import FROM_ONE, NUMBER, PART, Data, Reading, Weighted
 from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.fields import flat, group, option
 from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input, weights_sha256
-from sgnas_zoo.training.options import RecipeCommand, resolved
+from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import reads_as
 from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader
-from sgnas_zoo.training.sources import Source, load_images
+from sgnas_zoo.training.sources import load_images
 
 
-@click.command("evaluate", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
-@click.option("--model", help="Whatever has weights: a folder, USER/NAME on the Hub, or a name of timm.")
-@click.option("--flops", type=Count(), help="Inherited weights for a budget: most FLOPs (MACs), such as 4M.")
-@click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
-@click.option("--arch", help="Inherited weights for an architecture string.")
-@click.option("--space", help="Search space of the budget or architecture.")
-@click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
-@click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
-@click.option("--dataset", required=True, help="Hub id or folder.")
-@column_options
-@click.option("--split", default="test", show_default=True, help="test and validation stand in for each other.")
-@click.option("--part", type=click.Choice(["kept", "held"]), default="kept", show_default=True, help="Of a holdout.")
-@click.option(
-    "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True, help="Share cut off."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the holdout and the limit.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many images; for quick runs.")
-@click.option("--streaming/--no-streaming", default=False, help="Read rows as they come.")
-@click.option("--on-corrupt", type=click.Choice(["skip", "fail"]), default="skip", show_default=True)
-@click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the model's.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=EVAL_BATCH, show_default=True, help="Of one process.")
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
-@click.option("--output", type=UserPath(), help="JSON file to write as well.")
-@click.pass_context
-def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
-         space: str | None, pretrained: str | None, generator: str | None, dataset: str, split: str, part: Any,
-         holdout: float, seed: int, limit: int | None, streaming: bool, on_corrupt: Any, resolution: int | None,
-         batch_size: int, workers: int, output: Path | None, **columns: Any) -> None:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured, and on what."""
+
+    network: Weighted = group(Weighted)
+    data: Data = group(Data)
+    reading: Reading = group(Reading)
+    split: str = option("test and validation stand in for each other.", "test")
+    part: Literal["kept", "held"] = option("Of a holdout.", "kept")
+    holdout: float = option("Share cut off.", 0, PART)
+    seed: int = option("Draws the holdout and the limit.", 0, NUMBER)
+    batch_size: int = option("Images of one process at a time.", EVAL_BATCH, FROM_ONE)
+    output: Path | None = option("JSON file to write as well.", None)
+
+
+@recipe(Config)
+def main(config: Config) -> None:
     """Measure a model on a dataset."""
+    asked, output = config.network, config.output
     if output:  # an earlier result may be replaced
         check_file(output, force=True, ours=lambda file: reads_as(file, "model", "top1", "settings"))
-    network = make_network(
-        model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
-        generator=generator,
+    network: Any = make_network(
+        asked.model, asked.flops, asked.params, asked.space, asked.arch, pretrained=asked.pretrained or True,
+        resolution=asked.resolution, generator=asked.generator,
     )  # fmt: skip
-    set_input(network, resolution)
-    data: dict[str, Any] = {"holdout": holdout, "part": part, "seed": seed, "limit": limit, "streaming": streaming}
-    images = load_images(Source(dataset, **columns), split, **data)
+    set_input(network, asked.resolution)
+    images = load_images(
+        config.data.source, config.split, holdout=config.holdout, part=config.part, seed=config.seed,
+        limit=config.data.limit, streaming=config.reading.streaming,
+    )  # fmt: skip
     accelerator = make_accelerator()
     loader = measuring_loader(
-        images, network, accelerator, batch_size=batch_size, on_corrupt=on_corrupt, workers=workers
-    )
+        images, network, accelerator, batch_size=config.batch_size, on_corrupt=config.reading.on_corrupt,
+        workers=config.data.workers,
+    )  # fmt: skip
     figures = evaluate(network.to(accelerator.device).eval(), loader, accelerator)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
 
     cfg = network.pretrained_cfg
-    if said := caveat(model or "The network", network):
+    if said := caveat(asked.model or "The network", network):
         click.echo(printable(said), err=True)
     if (names := cfg.get("label_names")) and list(names) != list(images.classes):
         click.echo("The model's classes have other names than the dataset's; see that they are the same.", err=True)
     record: dict[str, Any] = getattr(network, "zoo", {})
     result = {
-        "model": model or cfg["architecture"],
+        "model": asked.model or cfg["architecture"],
         **arch_of(network),
         **counted(network),
         **figures,
@@ -99,7 +92,7 @@ def main(ctx: click.Context, model: str | None, flops: float | None, params: flo
         "preprocessing": {key: cfg[key] for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode")},
         "weights": record.get("weights"),
         "weights_sha256": weights_sha256(network),
-        "settings": resolved(ctx),
+        "settings": flat(config),
         "processes": accelerator.num_processes,
         "versions": {"torch": torch.__version__, "timm": timm.__version__, "sgnas_zoo": sgnas_zoo.__version__},
     }

@@ -7,176 +7,123 @@ What: any timm model with weights, or inherited weights for a budget or an archi
     unless the weights were made for classes of the same number and names. `--output` becomes the model's folder.
 DATA: a Hub id, a folder of parquet files, or a folder of one folder per class.
 Settings: the section `finetune` of recipes/configs/SPACE.yaml where --space is given; `--config` and the command line
-    override it. Hardware, hours and expected result: not yet run.
+    override it. Hardware, hours and expected result: see sgnas_imagenet_cifar10_r64.yaml.
 """
-
-from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports, which take seconds
     from sgnas_zoo.stopping import end_on_signals
 
     end_on_signals()
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import click
-import torch
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from sgnas_zoo.cli_options import Count, UserPath, column_options
 from sgnas_zoo.errors import printable
 from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.accumulation import launched
+from sgnas_zoo.training.config import FACTOR, Augment, Data, Fit, Optim, Reading, Run, Steps, Weighted
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.fitting import Run, fit
+from sgnas_zoo.training.fields import group, option
+from sgnas_zoo.training.fitting import fit
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
-from sgnas_zoo.training.options import RecipeCommand, resolved, training_record
+from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
-from sgnas_zoo.training.runs import (
-    known_optimizer,
-    make_accelerator,
-    measuring_loader,
-    save_into,
-    training_loader,
-)
-from sgnas_zoo.training.sources import LabelledImages, Source, open_splits
+from sgnas_zoo.training.runs import make_accelerator, measuring_loader, save_into, training_loader
+from sgnas_zoo.training.sources import LabelledImages, open_splits
 from sgnas_zoo.training.transforms import train_transform
 
-FREE_TO_CHANGE = ("output", "resume", "workers", "checkpoint_minutes", "report_to", "eval_every")
-"""Settings that a resumed run may change: they do not change what is trained."""
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A short training at a low rate, which keeps what the weights know."""
+
+    network: Weighted = group(Weighted)
+    data: Data = group(Data)
+    reading: Reading = group(Reading)
+    steps: Steps = group(Steps, epochs=10, batch_size=64)
+    optim: Optim = group(Optim, lr=0.01, weight_decay=1e-4, warmup_epochs=0.5)
+    layer_decay: float | None = option("Factor of the rate from a group of layers to the one before.", None, FACTOR)
+    sched: Literal["cosine", "constant"] = option("Schedule of the rate.", "cosine")
+    augment: Augment = group(Augment)
+    fit: Fit = group(
+        Fit, opt="sgd", warmup_lr=0, ema_decay=0, drop_rate=0, crop_scale=0.35, color_jitter=0, eval_every=1
+    )  # fmt: skip
+    run: Run = group(Run)
 
 
-@click.command("finetune", cls=RecipeCommand, configs=Path(__file__).parent / "configs")
-@click.option("--model", help="Whatever has weights: a folder, USER/NAME on the Hub, or a name of timm.")
-@click.option("--flops", type=Count(), help="Inherited weights for a budget: most FLOPs (MACs), such as 4M.")
-@click.option("--params", type=Count(), help="The same: most parameters; budgets combine.")
-@click.option("--arch", help="Inherited weights for an architecture string.")
-@click.option("--space", help="Search space of the budget or architecture; its YAML holds settings.")
-@click.option("--pretrained", help="Tag, folder or Hub repo to inherit from; by default the space's default tag.")
-@click.option("--generator", help="Folder or Hub repo; by default the embedded one.")
-@click.option("--dataset", required=True, help="Hub id or folder.")
-@column_options
-@click.option("--output", type=UserPath(), required=True, help="Folder of model and checkpoints.")
-@click.option("--resolution", type=click.IntRange(min=8), help="Input side in pixels; by default the model's.")
-@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one process.")
-@click.option("--opt", default="sgd", callback=known_optimizer, show_default=True,
-              help="Optimizer, by timm's name.")  # fmt: skip
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True)
-@click.option("--layer-decay", type=click.FloatRange(0, 1, min_open=True),
-              help="Factor of the rate from each group of layers to the one before it.")  # fmt: skip
-@click.option("--momentum", type=click.FloatRange(0, 1), default=0.9, show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=1e-4, show_default=True,
-              help="Not of norms and biases.")  # fmt: skip
-@click.option("--clip-grad", type=click.FloatRange(min=0), default=0, show_default=True, help="Largest norm; 0: any.")
-@click.option("--sched", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True)
-@click.option("--warmup-epochs", type=click.FloatRange(min=0), default=0.5, show_default=True)
-@click.option("--warmup-lr", type=click.FloatRange(min=0), default=0, show_default=True, help="Where warm-up starts.")
-@click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True,
-              help="Averages weights; 0: off.")  # fmt: skip
-@click.option("--drop-rate", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True, help="Dropout.")
-@click.option("--drop-path-rate", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True)
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True)
-@click.option("--crop", type=click.Choice(["resized", "pad"]), default="resized", show_default=True,
-              help="ImageNet's or CIFAR's.")  # fmt: skip
-@click.option("--crop-scale", type=click.FloatRange(0, 1, min_open=True), default=0.35, show_default=True,
-              help="Least area of a resized crop.")  # fmt: skip
-@click.option("--color-jitter", type=click.FloatRange(min=0), default=0, show_default=True)
-@click.option("--holdout", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True,
-              help="Share of train to watch instead of the test split.")  # fmt: skip
-@click.option("--eval-split", help="Split of the final figure; by default the holdout, or else test.")
-@click.option(
-    "--eval-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between two looks."
-)
-@click.option("--on-corrupt", type=click.Choice(["skip", "fail"]), default="skip", show_default=True)
-@click.option("--streaming/--no-streaming", default=False, help="Read rows as they come.")
-@click.option("--steps-per-epoch", type=click.IntRange(min=1), help="Needed for a stream of unknown length.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many images of each split; for quick runs.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
-@click.option("--resume", default="never", show_default=True, help="auto, never, or a checkpoint's folder.")
-@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5, show_default=True)
-@click.option("--report-to", help="Tracker of accelerate: tensorboard, wandb, trackio, ...")
-@click.pass_context
-def main(ctx: click.Context, model: str | None, flops: float | None, params: float | None, arch: str | None,
-         space: str | None, pretrained: str | None, generator: str | None, dataset: str, output: Path,
-         resolution: int | None, epochs: int, batch_size: int, opt: str, lr: float, layer_decay: float | None,
-         momentum: float, weight_decay: float, clip_grad: float, sched: str, warmup_epochs: float, warmup_lr: float,
-         ema_decay: float, drop_rate: float, drop_path_rate: float, label_smoothing: float, crop: Any,
-         crop_scale: float, color_jitter: float, holdout: float, eval_split: str | None, eval_every: int,
-         on_corrupt: Any, streaming: bool, steps_per_epoch: int | None, limit: int | None, seed: int, workers: int,
-         resume: str, checkpoint_minutes: float, report_to: str | None, **columns: Any) -> None:  # fmt: skip
+@recipe(Config)
+def main(config: Config) -> None:
     """Fine-tune a model with weights on another dataset."""
-    check_output(output, resume, "finetune")
-    settings = {k: v for k, v in resolved(ctx).items() if k not in FREE_TO_CHANGE}
-    accelerator = make_accelerator(output, report_to)
+    asked, given = config.network, config.fit
+    check_output(config.run.output, config.run.resume, "finetune")
+    accelerator = make_accelerator(config.run.output, config.run.report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
-    source = Source(dataset, **columns)
-    kept, held, final = open_splits(source, holdout, eval_split, seed=seed, streaming=streaming, limit=limit)
+    kept, held, final = open_splits(
+        config.data.source, given.holdout, given.eval_split, seed=config.steps.seed,
+        streaming=config.reading.streaming, limit=config.data.limit,
+    )  # fmt: skip
 
     # Network: with weights, and a new classifier where the old one is for other classes.
-    set_seed(seed)
-    network = make_network(
-        model, flops, params, space, arch, pretrained=pretrained or True, resolution=resolution,
-        num_classes=len(kept.classes), generator=generator, drop_rate=drop_rate or None,
-        drop_path_rate=drop_path_rate or None,
+    set_seed(config.steps.seed)
+    network: Any = make_network(
+        asked.model, asked.flops, asked.params, asked.space, asked.arch, pretrained=asked.pretrained or True,
+        resolution=asked.resolution, num_classes=len(kept.classes), generator=asked.generator,
+        drop_rate=given.drop_rate or None, drop_path_rate=given.drop_path_rate or None,
     )  # fmt: skip
-    if accelerator.is_main_process and (said := caveat(model or "The network", network)):
+    if accelerator.is_main_process and (said := caveat(asked.model or "The network", network)):
         click.echo(printable(said), err=True)
     if list(network.pretrained_cfg.get("label_names") or kept.classes) != list(kept.classes):
         network.reset_classifier(len(kept.classes))
-    set_input(network, resolution, label_names=kept.classes, label_descriptions=None)
+    set_input(network, asked.resolution, label_names=kept.classes, label_descriptions=None)
     look = {name: network.pretrained_cfg[name] for name in ("mean", "std", "interpolation")}
-    scale = (crop_scale, 1.0)
-    augment = train_transform(input_side(network), crop=crop, scale=scale, color_jitter=color_jitter, **look)
-    loader = training_loader(
-        kept, augment, accelerator, batch_size=batch_size, seed=seed, on_corrupt=on_corrupt, workers=workers,
-        steps=steps_per_epoch,
+    harder = train_transform(
+        input_side(network), crop=config.augment.crop, scale=(given.crop_scale, 1.0),
+        color_jitter=given.color_jitter, **look,
     )  # fmt: skip
+    loader = training_loader(kept, harder, accelerator, config)
+    on_corrupt, workers = config.reading.on_corrupt, config.data.workers
     final_loader = measuring_loader(final, network, accelerator, on_corrupt=on_corrupt, workers=workers)
     watched = final_loader if final is held or not held else measuring_loader(held, network, accelerator)
 
-    kind = "momentum" if opt == "sgd" and not momentum else opt  # timm's sgd is Nesterov's
-    optimizer = create_optimizer_v2(network, kind, lr, weight_decay, momentum, layer_decay=layer_decay)
-
-    def schedule(optimizer: Any, steps: int) -> Any:
+    def schedule(optimizer: Any, updates: int) -> Any:
         return create_scheduler_v2(
-            optimizer, sched, epochs, warmup_epochs=warmup_epochs, warmup_lr=warmup_lr, step_on_epochs=False,
-            updates_per_epoch=steps,
+            optimizer, config.sched, config.steps.epochs, warmup_epochs=config.optim.warmup_epochs,
+            warmup_lr=given.warmup_lr, step_on_epochs=False, updates_per_epoch=updates,
         )[0]  # fmt: skip
 
-    run = Run("finetune", output, resolved(ctx), settings, resume, checkpoint_minutes, seed)
-    fitted = fit(
-        network, loader, watched, accelerator, run, optimizer=optimizer, schedule=schedule, epochs=epochs,
-        steps_per_epoch=steps_per_epoch, ema_decay=ema_decay, label_smoothing=label_smoothing, clip_grad=clip_grad,
-        eval_every=eval_every,
-    )  # fmt: skip
+    decay = config.layer_decay
+    fitted = fit(network, loader, watched, accelerator, "finetune", config, schedule=schedule, layer_decay=decay)
     if fitted is None:
         return
 
     # The model, in full precision, measured as evaluate.py measures it.
-    trained = fitted.network
-    figures = evaluate(trained, final_loader, accelerator)
+    figures = evaluate(fitted.network, final_loader, accelerator)
     if accelerator.is_main_process:
-        ran = {"seed": seed, "epochs": epochs, "hours": fitted.hours, **launched(accelerator)}
+        ran = {"seed": config.steps.seed, "epochs": config.steps.epochs, "hours": fitted.hours, **launched(accelerator)}
         measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
-        describe(trained, kept, settings)
-        save_into(output, trained, "fine-tuned", {**figures, **measured_on, **ran, "ema": bool(ema_decay)})
-        click.echo(f"Model: {output}, top-1 {figures['top1']:.2f} % on {final.record['split']}", err=True)
+        describe(fitted.network, kept, config)
+        metrics = {**figures, **measured_on, **ran, "ema": bool(given.ema_decay)}
+        save_into(config.run.output, fitted.network, "fine-tuned", metrics)
+        said = f"Model: {config.run.output}, top-1 {figures['top1']:.2f} % on {final.record['split']}"
+        click.echo(said, err=True)
     accelerator.end_training()
 
 
-def describe(trained: torch.nn.Module, kept: LabelledImages, settings: Mapping[str, Any]) -> None:
+def describe(trained: Any, kept: LabelledImages, config: Config) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
-    own: dict[str, Any] = getattr(trained, "sgnas", {})
-    made = {key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own}
-    made = {**arch_of(trained), **made, **counted(trained), "started_from": {"model": settings["model"], **own}}
-    training = training_record("finetune", settings)
+    own: dict[str, Any] = getattr(trained, "zoo", {})
+    made: dict[str, Any] = {
+        **arch_of(trained),
+        **{key: own[key] for key in ("space", "arch", "form", "requested", "generator") if key in own},
+        **counted(trained),
+        "started_from": {"model": config.network.model, **own},
+    }
+    training = training_record("finetune", config)
     trained.zoo = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
     }  # fmt: skip

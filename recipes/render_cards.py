@@ -98,7 +98,7 @@ def evaluation() -> dict[str, Any]:
 
 def comparisons() -> dict[str, bytes]:
     """Every comparison of search strategies, by path under ``hub_cards``: its record, its plot and their page."""
-    files = {}
+    files: dict[str, bytes] = {}
     for record in sorted(HUB_CARDS.glob(f"*/{RESULT}")):
         pages = {RESULT: record.read_bytes(), PLOT: record.with_name(PLOT).read_bytes()}
         pages[PAGE] = report(json.loads(pages[RESULT])).encode()

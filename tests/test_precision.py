@@ -12,7 +12,6 @@ from recipe_runs import (
     SUPERNET,
     checkpoints,
     furthest,
-    load_recipe,
     run_recipe,
     trained_weights,
     write_colours,
@@ -24,6 +23,7 @@ from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.supernet.depthwise import depthwise_conv
 from sgnas_zoo.training import runs
 from sgnas_zoo.training.checkpoints import Checkpoints
+from sgnas_zoo.training.generators import follows
 
 VARIABLE = "ACCELERATE_MIXED_PRECISION"
 STEP = ("--epochs", "1", "--batch-size", "16", "--limit", "40")
@@ -170,4 +170,4 @@ def test_a_generators_figures_are_of_full_precision(images, started, tmp_path, m
     generator = load_generator(tmp_path / "run")
     table = COSTS["macs"].table(generator.space, generator.conditions)
     said = json.loads((tmp_path / "run" / "evaluation.json").read_text())["follows"]
-    assert said == load_recipe("train_generator").follows(generator, table)
+    assert said == follows(generator, table)

@@ -9,7 +9,7 @@ import second_device
 import timm
 import torch
 from click.testing import CliRunner
-from recipe_runs import BASE, MODEL, SUPERNET, forget_accelerate, load_recipe, run_recipe, write_colours
+from recipe_runs import BASE, MODEL, SUPERNET, forget_accelerate, run_recipe, write_colours
 from second_device import DEVICE, Elsewhere, NoFloat64
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -22,6 +22,7 @@ from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.training import candidates, runs
 from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.generators import follows
 from sgnas_zoo.training.surrogate import surrogate_losses
 
 ARCH = "-".join(["357"] * 8)
@@ -135,7 +136,7 @@ def test_a_generator_answers_from_the_device(there):
     assert [str(result.arch) for result in sgnas_zoo.generate(flops=[3e6, 4e6, 5e6], generator=generator)] == wanted
     assert generator.logits(flops=[4e6]).device == DEVICE
     table = COSTS["macs"].table(generator.space, generator.conditions)
-    assert load_recipe("train_generator").follows(generator, table)["distance_percent"] < 100
+    assert follows(generator, table)["distance_percent"] < 100
 
 
 def test_networks_are_inherited_and_calibrated_on_the_device(there, made):

@@ -253,7 +253,6 @@ def commands(monkeypatch, tmp_path):
         raise DataError("no images; name others.")
 
     monkeypatch.setattr("sgnas_zoo.training.candidates.load_images", load_images)
-    monkeypatch.setattr(recipe, "load_images", load_images)
     ways = {"search": (main, "search", "--strategy", "random"), "train_generator": (recipe.main,)}
 
     def run(name):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
+    from accelerate import Accelerator
 
 
 class Accumulation:
@@ -25,29 +25,29 @@ class Accumulation:
     """
 
     def __init__(self, accelerator: Accelerator, batches: int) -> None:
-        self._accelerator, self._batches = accelerator, batches
+        self._accelerator, self.batches = accelerator, batches
         self._every: int = accelerator.gradient_accumulation_steps
         self.updates = -(-batches // self._every)
         """Of an epoch."""
 
     def update(self, step: int) -> int:
         """Number of the update that a batch is part of, both counted from 0."""
-        epoch, done = divmod(step, self._batches)
+        epoch, done = divmod(step, self.batches)
         return int(epoch * self.updates + done // self._every)
 
     def begins(self, step: int) -> bool:
         """Whether a batch is the first of its update."""
-        return step % self._batches % self._every == 0
+        return step % self.batches % self._every == 0
 
     def ends(self, step: int) -> bool:
         """Whether a batch is the last of its update: only then is there something to save."""
-        done = step % self._batches + 1
-        return done % self._every == 0 or done == self._batches
+        done = step % self.batches + 1
+        return done % self._every == 0 or done == self.batches
 
     @contextmanager
     def batch(self, step: int, model: nn.Module) -> Iterator[bool]:
         """Forward and backward of a batch, and the optimizer's step; gives whether the batch ends its update."""
-        self._accelerator.step = self._every - 1 if self.ends(step) else step % self._batches % self._every
+        self._accelerator.step = self._every - 1 if self.ends(step) else step % self.batches % self._every
         with self._accelerator.accumulate(model):
             yield self._accelerator.sync_gradients
 

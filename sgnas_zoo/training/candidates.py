@@ -22,16 +22,19 @@ from sgnas_zoo.training.runs import measuring_loader
 from sgnas_zoo.training.sources import LabelledImages, Source, load_images
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
-def held_out_images(trained: TrainedSupernet, dataset: str | Source, limit: int | None = None) -> LabelledImages:
-    """The images that were held out when a supernet was trained: what a search may look at.
+def held_out_images(
+    trained: TrainedSupernet, dataset: str | Source, limit: int | None = None, *, streaming: bool = False
+) -> LabelledImages:
+    """The images that were held out when a supernet was trained: what a search may look at, and a generator learn on.
 
     Args:
         trained: The supernet.
         dataset: Hub id or folder of its dataset, with columns if need be.
         limit: Only so many, drawn by the seed of its training.
+        streaming: Read rows as they come.
 
     Raises:
         DataError: If nothing was held out, or the dataset cannot be opened or has other classes.
@@ -39,10 +42,12 @@ def held_out_images(trained: TrainedSupernet, dataset: str | Source, limit: int 
     holdout = trained.dataset.get("holdout")
     if not holdout:
         raise DataError(
-            "This supernet was trained on all images; train one with --holdout, to search on what it holds."
+            "This supernet was trained on all images; train one with --holdout, to search or teach on what it holds."
         )
     source = Source.of(dataset, trained.dataset)
-    images = load_images(source, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], limit=limit)
+    images = load_images(
+        source, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], limit=limit, streaming=streaming
+    )
     check_classes(images, trained.supernet.num_classes, "supernet")
     return images
 

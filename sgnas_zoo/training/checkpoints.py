@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped, unused-ignore]
+from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils import load as load_plain
 from safetensors import SafetensorError
 from tqdm import tqdm
@@ -32,7 +32,7 @@ from sgnas_zoo.files import reason, sha256, write_json
 from sgnas_zoo.training.accumulation import launched
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
+    from accelerate import Accelerator
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -19,7 +19,7 @@ from sgnas_zoo.training.searching import Search
 from sgnas_zoo.training.sources import LabelledImages
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 Row = dict[str, Any]
 """One search: ``strategy``, ``budget``, ``arch`` and its costs, ``top1`` and ``unseen_top1``, ``evaluations``,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sgnas_zoo.training.parallel import add_up, column_sums
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
 @torch.inference_mode()

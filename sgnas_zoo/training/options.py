@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,13 @@ from sgnas_zoo.cli_options import one_line
 from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.stopping import stoppable
+from sgnas_zoo.training.fields import Config, build, flat, options, plain
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
 """Options that say where something lies: a record names what was there instead."""
+
+UNPROVEN = "unproven"
+"""Folder of settings that have never been run."""
 
 
 class RecipeCommand(click.Command):
@@ -26,7 +30,8 @@ class RecipeCommand(click.Command):
     with an exit code of its own.
 
     Args:
-        configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``.
+        configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``; what
+            has never been run lies in its folder ``unproven``.
     """
 
     def __init__(self, *args: Any, configs: Path | None = None, **kwargs: Any) -> None:
@@ -94,7 +99,8 @@ class RecipeCommand(click.Command):
         if not self.configs or not isinstance(space, str):
             return None
         names = [Path(space).name, *([SPACES[space].family] if space in SPACES else [])]
-        return next((file for name in names if (file := self.configs / f"{name}.yaml").is_file()), None)
+        files = [folder / f"{name}.yaml" for name in names for folder in (self.configs, self.configs / UNPROVEN)]
+        return next((file for file in files if file.is_file()), None)
 
     def _accepted(self, section: Mapping[str, Any], file: Path, mistakes: list[str]) -> dict[str, Any]:
         """The known names, values spelt as on the command line, so that 60.5 is no whole number here either."""
@@ -117,7 +123,7 @@ class RecipeCommand(click.Command):
                 continue
             try:
                 value, _ = param.consume_value(ctx, given)
-                (param.type_cast_value if param.callback else param.process_value)(ctx, value)
+                param.process_value(ctx, value)
             except click.UsageError as error:
                 where = f" (in {origins[param.name]})" if param.name in origins and param.name not in given else ""
                 found.append(error.format_message().rstrip(".") + where)
@@ -134,10 +140,32 @@ class RecipeCommand(click.Command):
         return f"unknown {kind} {word}, " + (f"did you mean {' or '.join(near)}?" if near else "see --help")
 
 
+def recipe(
+    config: type[Config], command: type[RecipeCommand] = RecipeCommand
+) -> Callable[[Callable[[Config], None]], RecipeCommand]:
+    """Make the ``main`` of a recipe its command, named as its file; beside that, ``configs`` holds settings of spaces.
+
+    Args:
+        config: What it is told, as the command line and YAML say it: a dataclass, see ``fields``.
+        command: Kind of the command.
+    """
+
+    def make(main: Callable[[Config], None]) -> RecipeCommand:
+        def callback(**values: Any) -> None:
+            main(build(config, values))
+
+        file, params = Path(main.__code__.co_filename), options(config)
+        return command(
+            file.stem, callback=callback, params=[*params], help=main.__doc__, configs=file.parent / "configs"
+        )
+
+    return make
+
+
 def resolved(ctx: click.Context) -> dict[str, Any]:
     """The settings of a run as plain JSON, in the order of the recipe's options."""
     names = [param.name for param in ctx.command.params if param.name in ctx.params]
-    return {str(name): _plain(ctx.params[str(name)]) for name in names}
+    return {str(name): plain(ctx.params[str(name)]) for name in names}
 
 
 def save_settings(folder: Path, settings: Mapping[str, Any], recipe: str | None = None) -> Path:
@@ -152,13 +180,14 @@ def save_settings(folder: Path, settings: Mapping[str, Any], recipe: str | None 
     return target
 
 
-def training_record(recipe: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What an artifact's record says of how it was trained: the recipe and its settings, without ``PLACES``.
+def training_record(recipe: str, config: Any) -> dict[str, Any]:
+    """What an artifact's record says of how it was trained: what a resumed run must repeat, without ``PLACES``.
 
     Args:
         recipe: Name of the recipe.
-        settings: Its settings, as ``resolved`` gives them.
+        config: Its configuration.
     """
+    settings = flat(config, repeated=True)
     return {"recipe": recipe, **{name: value for name, value in settings.items() if name not in PLACES}}
 
 
@@ -185,9 +214,3 @@ def _section(file: Path, name: str, required: bool, mistakes: list[str]) -> dict
 
 def _takes_list(option: click.Parameter) -> bool:
     return option.nargs != 1 or option.multiple
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

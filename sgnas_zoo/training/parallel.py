@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate.utils import gather_object  # type: ignore[import-untyped, unused-ignore]
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from sgnas_zoo.errors import TrainingError
 from sgnas_zoo.spaces import Arch
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
 def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:

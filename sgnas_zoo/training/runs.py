@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped, unused-ignore]
-from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped, unused-ignore]
-from accelerate.utils import DataLoaderConfiguration, PrecisionType, broadcast  # type: ignore[import-untyped, unused-ignore]
-from timm.optim import list_optimizers
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DataLoaderConfiguration, PrecisionType, broadcast
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import IterableDataset
@@ -22,6 +21,7 @@ from sgnas_zoo.errors import DataError, TrainingError, unknown_name
 from sgnas_zoo.files import write_json
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
+from sgnas_zoo.training.config import Trains
 from sgnas_zoo.training.data import (
     OnCorrupt,
     TransformedImages,
@@ -71,28 +71,19 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
     return made
 
 
-def known_optimizer(ctx: click.Context, param: click.Parameter, name: str) -> str:
-    """Callback of an option: refuse what timm knows no optimizer by."""
-    if name not in list_optimizers():
-        raise click.BadParameter(str(unknown_name("optimizer", name, list_optimizers())), ctx, param)
-    return name
-
-
-def training_loader(
-    images: LabelledImages, transform: Transform, accelerator: Accelerator, *, batch_size: int, seed: int,
-    on_corrupt: OnCorrupt, workers: int, steps: int | None = None,
-) -> Any:  # fmt: skip
+def training_loader(images: LabelledImages, transform: Transform, accelerator: Accelerator, config: Trains) -> Any:
     """Shuffled loader of what is trained on, in whole batches; not yet prepared by accelerate.
 
     Raises:
-        DataError: If there are too few images for the processes, or it is a stream and the ``steps`` are not given.
+        DataError: If there are too few images for the processes, or it is a stream and its length is not given.
     """
+    size, seed = config.steps.batch_size, config.steps.seed
     if not images.record["streaming"]:
-        check_processes(len(images.rows), batch_size, accelerator.num_processes, drop_last=True)
-    elif steps is None:
+        check_processes(len(images.rows), size, accelerator.num_processes, drop_last=True)
+    elif config.steps.steps_per_epoch is None:
         raise DataError("A stream does not tell its length; add --steps-per-epoch.")
-    rows = _kind(images)(images, transform, seed, on_corrupt)
-    return make_loader(rows, batch_size, shuffle=True, seed=seed, workers=workers, drop_last=True)
+    rows = _kind(images)(images, transform, seed, config.reading.on_corrupt)
+    return make_loader(rows, size, shuffle=True, seed=seed, workers=config.data.workers, drop_last=True)
 
 
 def measuring_loader(

@@ -14,7 +14,7 @@ from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.parallel import add_up, column_sums
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
 
 def surrogate_losses(

@@ -1,0 +1,186 @@
+"""What recipes can be told, in groups; a recipe adds what is its own, and defaults where it has its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import click
+from timm.optim import list_optimizers
+
+from sgnas_zoo.cli_options import Count
+from sgnas_zoo.errors import unknown_name
+from sgnas_zoo.training.columns import Source
+from sgnas_zoo.training.fields import option
+
+SHARE = click.FloatRange(0, 1)
+PART = click.FloatRange(0, 1, max_open=True)
+FACTOR = click.FloatRange(0, 1, min_open=True)
+FROM_0, ABOVE_0 = click.FloatRange(min=0), click.FloatRange(min=0, min_open=True)
+NUMBER, FROM_ONE, SIDE = click.IntRange(min=0), click.IntRange(min=1), click.IntRange(min=8)
+"""Bounds: a share may be all, a part may not, a factor may not be nothing; a side is one in pixels."""
+
+
+class OptimizerName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """A name by which timm knows an optimizer."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read ``value``, or fail with the names that are near."""
+        if value not in list_optimizers():
+            self.fail(str(unknown_name("optimizer", value, list_optimizers())), param, ctx)
+        return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images."""
+
+    dataset: str = option("Hub id or folder.")
+    image_column: str | None = option("Column of its images, if that cannot be guessed.", None)
+    label_column: str | None = option("Column of its labels, if that cannot be guessed.", None)
+    limit: int | None = option("Only so many images of each split; for quick runs.", None, FROM_ONE)
+    workers: int = option("Processes that decode, for each training process.", 2, NUMBER, free=True)
+
+    @property
+    def source(self) -> Source:
+        """The dataset with its columns."""
+        return Source(self.dataset, self.image_column, self.label_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read."""
+
+    streaming: bool = option("Read rows as they come: nothing is stored.", False)
+    on_corrupt: Literal["skip", "fail"] = option("What to do about an image that cannot be read.", "skip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How much is trained."""
+
+    epochs: int = option("Rounds over the images, those before a resume included.", kind=FROM_ONE)
+    batch_size: int = option("Images of one process in a step.", kind=FROM_ONE)
+    steps_per_epoch: int | None = option("Needed for a stream, which does not tell its length.", None, FROM_ONE)
+    seed: int = option("Of all that is drawn.", 0, NUMBER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How weights move."""
+
+    lr: float = option("Learning rate at its peak; not scaled with the batch.", kind=ABOVE_0)
+    momentum: float = option("Share of the last step that is kept.", 0.9, SHARE)
+    weight_decay: float = option("Decay of weights, not of norms and biases: they hardly overfit.", kind=FROM_0)
+    clip_grad: float = option("Largest norm of the gradient; 0: any.", 0, FROM_0)
+    warmup_epochs: float = option("Epochs in which the rate rises: at first, large steps fail.", kind=FROM_0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What makes images and labels harder."""
+
+    crop: Literal["resized", "pad"] = option("ImageNet's (a random part) or CIFAR's (moved by pixels).", "resized")
+    label_smoothing: float = option("Share of the label that is spread over all classes.", 0.1, PART)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a training goes, and how it goes on."""
+
+    output: Path = option("Folder of the result and of its checkpoints.", free=True)
+    resume: str = option("auto, never, or a checkpoint's folder.", "never", free=True)
+    checkpoint_minutes: float = option("Minutes between two checkpoints: what a crash may cost.", 5, FROM_0, free=True)
+    report_to: str | None = option("Tracker of accelerate: tensorboard, wandb, trackio, ...", None, free=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which network: by budget, architecture or name."""
+
+    model: str | None = option("Instead of a budget: a name of timm, or a folder or Hub repo.", None)
+    flops: float | None = option("Most FLOPs (MACs), such as 4M; budgets combine.", None, Count())
+    params: float | None = option("Most parameters, such as 5M.", None, Count())
+    arch: str | None = option("Architecture string of the space, instead of a budget.", None)
+    space: str | None = option("Search space of budget or architecture; its YAML holds the settings.", None)
+    generator: str | None = option("Folder or Hub repo of what answers budgets; by default the embedded one.", None)
+    resolution: int | None = option("Input side in pixels; by default the model's or the space's.", None, SIDE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Network):
+    """Which network, and the weights it starts from."""
+
+    pretrained: str | None = option("Tag, folder or Hub repo to inherit from; by default the space's tag.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Which paths of a supernet are trained."""
+
+    sampler: str = option("Path sampler; sandwich distils from its widest.", "fair")
+    paths: int = option("Paths of an update.", 4, FROM_ONE)
+    surrogate_images: int = option("Held-out images that the greedy sampler ranks paths on.", 1000, FROM_ONE)
+    flops: float | None = option("Most FLOPs (MACs) of a path of the greedy sampler, such as 330M.", None, Count())
+    early_stop: float = option(
+        "End when an epoch renews at most this share of the greedy sampler's pool; 0: never.", 0, SHARE
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What training one network is told besides, from scratch or from weights."""
+
+    opt: str = option("Optimizer, by timm's name.", kind=OptimizerName())
+    warmup_lr: float = option("Rate where warm-up starts.", kind=FROM_0)
+    ema_decay: float = option("Of the average of the weights that is measured and saved; 0: none.", kind=PART)
+    drop_rate: float = option("Share of features dropped before the classifier.", kind=PART)
+    drop_path_rate: float = option("Share of images that pass the last block by; fewer the ones before.", 0, PART)
+    crop_scale: float = option("Least share of the area of a resized crop.", kind=FACTOR)
+    color_jitter: float = option("Largest change of brightness, contrast and saturation, as a share.", kind=FROM_0)
+    holdout: float = option("Share of train to watch instead of the test split.", 0, PART)
+    eval_split: str | None = option("Split of the final figure; by default the holdout, or else test.", None)
+    eval_every: int = option("Epochs between two looks.", kind=FROM_ONE, free=True)
+
+
+class Trains(Protocol):
+    """The configuration of any training."""
+
+    @property
+    def data(self) -> Data:
+        """Which images."""
+
+    @property
+    def reading(self) -> Reading:
+        """How they are read."""
+
+    @property
+    def steps(self) -> Steps:
+        """How much is trained."""
+
+    @property
+    def augment(self) -> Augment:
+        """What makes it harder."""
+
+    @property
+    def run(self) -> Run:
+        """Where it goes."""
+
+
+class Fits(Trains, Protocol):
+    """The configuration of a training of one network."""
+
+    @property
+    def network(self) -> Network:
+        """Which network."""
+
+    @property
+    def optim(self) -> Optim:
+        """How weights move."""
+
+    @property
+    def fit(self) -> Fit:
+        """What it is told besides."""

@@ -1,0 +1,220 @@
+"""What the training of a supernet consists of, beside its step: paths, how kernels grow, figures, and the artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.scheduler import CosineLRScheduler, PolyLRScheduler
+from torch import nn
+
+from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.folders import among_others
+from sgnas_zoo.hub.cards import write_card
+from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.search.decode import check_range
+from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.supernet import SAMPLERS, GreedySampler, PathSampler, Sampling, Supernet, with_smallest_kernels
+from sgnas_zoo.training.accumulation import launched
+from sgnas_zoo.training.calibration import calibration_images
+from sgnas_zoo.training.config import Optim, Paths
+from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.loop import At, Row, Task, Trained
+from sgnas_zoo.training.parallel import average_buffers
+from sgnas_zoo.training.sources import LabelledImages
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.scheduler.scheduler import Scheduler
+    from torch.optim import Optimizer
+
+CALIBRATION_IMAGES = 512
+PREPROCESSING: dict[str, Any] = {
+    "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "interpolation": "bicubic", "crop_pct": 1.0,
+}  # fmt: skip
+"""How images are measured."""
+LOOK: dict[str, Any] = {name: PREPROCESSING[name] for name in ("mean", "std")}
+"""What is the same when they are trained on."""
+
+Ranks = Callable[[Sequence[Arch]], Sequence[float]]
+"""Gives the losses of paths."""
+
+
+def check_paths(space: SearchSpace, paths: Paths, seed: int) -> None:
+    """Refuse what cannot be sampled, before the data is read.
+
+    Raises:
+        click.UsageError: If a sampler is told what only the greedy one heeds.
+        ZooError: If there is no such sampler, or the space is none for it.
+    """
+    # In a YAML, early_stop is for the sampler named there.
+    told = click.get_current_context().get_parameter_source("early_stop") is ParameterSource.COMMANDLINE
+    if paths.sampler != "greedy" and (told or paths.flops):
+        raise click.UsageError("--early-stop and --flops are the greedy sampler's; leave them out.")
+    SAMPLERS[paths.sampler](Sampling(space, seed, paths.paths, loss=lambda archs: [0.0] * len(archs)))(0)
+
+
+@dataclass
+class Kernels:
+    """The kernels of a supernet that are trained: for some epochs the smallest, of which the larger start as copies.
+
+    Args:
+        supernet: The supernet.
+        small_epochs: How many.
+        epoch: The epoch that it is, counted from 0.
+    """
+
+    supernet: Supernet
+    small_epochs: int
+    epoch: int = 0
+
+    def begin(self, epoch: int, resumed: bool) -> None:
+        """Let them grow when it is time."""
+        self.epoch = epoch
+        if epoch == self.small_epochs and epoch and not resumed:
+            self.supernet.grow_kernels()
+
+    def trained(self, path: Arch) -> Arch:
+        """A path with the kernels that are trained in this epoch."""
+        return with_smallest_kernels(path) if self.epoch < self.small_epochs else path
+
+
+def make_sampler(
+    kernels: Kernels, asked: Paths, *, seed: int, updates: int, resolution: int, ranks: Ranks | None,
+    accelerator: Accelerator,
+) -> PathSampler:  # fmt: skip
+    """Make a path sampler; the pool of the greedy one is part of the checkpoints.
+
+    Args:
+        kernels: Those of the supernet; the greedy sampler ranks paths as they are trained now.
+        asked: Which sampler, and what it is told.
+        seed: Of its draws.
+        updates: Of the whole training.
+        resolution: Input side in pixels, for a limit of MACs.
+        ranks: Gives the losses of paths; only the greedy one asks.
+        accelerator: Of ``make_accelerator``.
+
+    Raises:
+        ZooError: If no path keeps the limit, or there is nothing to rank paths on.
+    """
+    space, limit = kernels.supernet.space, asked.flops
+    loss, fits = None, None
+    if ranks is not None:
+        loss = lambda archs: ranks([kernels.trained(path) for path in archs])  # noqa: E731
+    if limit:
+        table = COSTS["macs"].table(space, native_conditions(space, form="search", resolution=resolution))
+        check_range(table, limit)
+        fits = lambda path: table.measure(path) <= limit  # noqa: E731
+    draw = SAMPLERS[asked.sampler](Sampling(space, seed, asked.paths, updates, loss, fits))
+    if isinstance(draw, GreedySampler):
+        accelerator.register_for_checkpointing(draw)
+    return draw
+
+
+@dataclass(kw_only=True)
+class SupernetTask(Task):
+    """Trains paths of a supernet; a recipe says how, in ``step``.
+
+    Args:
+        accelerator: Of ``make_accelerator``.
+        model: The supernet, prepared.
+        trained: What becomes of it.
+        kernels: Those that are trained.
+        draw: Gives the paths of an update.
+        held: Loader of what it is measured on; None for nothing.
+        batches: Of an epoch.
+        epochs: In all.
+        eval_every: Epochs between two looks at ``held``.
+        early_stop: Share of the greedy sampler's pool: an epoch that renews no more is the last.
+    """
+
+    accelerator: Accelerator
+    model: nn.Module
+    trained: TrainedSupernet
+    kernels: Kernels
+    draw: PathSampler
+    held: Any
+    batches: int
+    epochs: int
+    eval_every: int
+    early_stop: float
+    drawn: list[Arch] = field(default_factory=list)
+
+    def enough(self, history: Sequence[Row]) -> bool:
+        """Whether the last epoch renewed little of the pool."""
+        return bool(history) and history[-1].get("pool_renewed", 1.0) <= self.early_stop
+
+    def begin_epoch(self, epoch: int, resumed: bool) -> None:
+        """Back to training after a look, and let the kernels grow when it is time."""
+        self.trained.supernet.train()
+        self.kernels.begin(epoch, resumed)
+
+    def paths(self, at: At) -> list[Arch]:
+        """The paths of an update: the same for all of its batches."""
+        if at.begins:
+            self.drawn = self.draw(at.update)
+        return self.drawn
+
+    def report(self, epoch: int, sums: Sequence[float]) -> Row:
+        """The loss, and now and then the accuracy of some paths as they are inherited."""
+        losses, unread = sums
+        row = {"train_loss": losses / self.batches / self.accelerator.num_processes}
+        row |= {"skipped": unread} if unread else {}
+        if self.held is not None and ((epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs):
+            for name, arch in self.trained.supernet.examples().items():
+                subnet = self.trained.inherit(self.kernels.trained(arch))
+                row[f"top1_{name}"] = evaluate(subnet, self.held, self.accelerator)["top1"]
+        if isinstance(self.draw, GreedySampler):
+            row |= {"pool_renewed": self.draw.renewed(), "path_evaluations": self.draw.evaluations}
+        return row
+
+    def before_saving(self) -> None:
+        """Average the running statistics, of which each process has its own."""
+        average_buffers(self.accelerator, self.trained.supernet)
+
+
+def start(
+    supernet: Supernet, resolution: int, images: LabelledImages, seed: int, settings: Mapping[str, Any]
+) -> TrainedSupernet:  # fmt: skip
+    """What becomes of a supernet, as it is at first: its weights are those that are trained.
+
+    Args:
+        supernet: The supernet.
+        resolution: Input side in pixels.
+        images: What it is trained on; some of them calibrate what is inherited.
+        seed: Draws these.
+        settings: Of the training, for the record.
+    """
+    told = {name: value for name, value in settings.items() if name != "dataset"}
+    calibration = calibration_images(images, CALIBRATION_IMAGES, resolution, seed)
+    return TrainedSupernet(supernet, resolution, images.classes, PREPROCESSING, images.record, told, calibration)
+
+
+def schedule(optimizer: Optimizer, sched: str, asked: Optim, epochs: int, updates: int) -> Scheduler:
+    """The rate over so many updates an epoch: along a cosine, or for "poly" in a line."""
+    steps: dict[str, Any] = {
+        "warmup_t": round(asked.warmup_epochs * updates), "t_in_epochs": False, "warmup_prefix": False,
+    }  # fmt: skip
+    if sched == "cosine":
+        return CosineLRScheduler(optimizer, epochs * updates, **steps)
+    return PolyLRScheduler(optimizer, epochs * updates, power=1.0, **steps)
+
+
+def save(task: SupernetTask, done: Trained, output: Path) -> None:
+    """Save a supernet that is trained, beside what is in the folder of its run.
+
+    Raises:
+        ArtifactError: If it cannot be written.
+    """
+    hours = round(done.seconds / 3600, 2)
+    ran = {"hours": hours, **launched(task.accelerator), "steps": done.steps, "final": done.history[-1]}
+    pool = tuple(task.draw.pool) if isinstance(task.draw, GreedySampler) else ()
+    finished = replace(task.trained, training={**task.trained.training, **ran}, pool=pool)
+    with among_others(output) as folder:
+        save_supernet(finished, folder)
+        write_card(folder, name=output.resolve().name)
