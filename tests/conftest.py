@@ -1,11 +1,15 @@
-"""Artifacts that several tests read: small ones with random weights, made once."""
+"""Artifacts that several tests read: small ones, made once for all processes of a run. Nobody writes to them."""
 
+import os
 import random
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
+from recipe_runs import begin, write_colours
 
 from sgnas_zoo import create_model, save_model
 from sgnas_zoo.costs import native_conditions
@@ -14,6 +18,38 @@ from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import UnifiedSupernet
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder by its name, once for all processes of a run: the others wait for the one that makes it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def get(name, make):
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a failure left
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def colours(once):
+    """Parquet of 64 images of three colours to train on and 12 to test with."""
+    return str(once("colours", write_colours))
+
+
+@pytest.fixture(scope="session")
+def started(once, colours):
+    """Folders of a supernet and of a model that were trained for a step or two."""
+    return once("started", lambda folder: begin(colours, folder))
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +66,14 @@ def new_generator():
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory, new_generator):
-    """Folders of a supernet of three classes, of a generator and of a model. Nobody writes to them."""
+def made(once, new_generator):
+    """Folders of a supernet of three classes, of a generator and of a model."""
+    return once("made", lambda folder: make_artifacts(folder, new_generator))
+
+
+def make_artifacts(root, new_generator):
     torch.manual_seed(0)
-    root, space = tmp_path_factory.mktemp("made"), SPACES["sgnas_micro"]
+    space = SPACES["sgnas_micro"]
     look = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
     record = {"source": "noise", "split": "train", "holdout": 0.1, "seed": 0}
@@ -46,16 +86,18 @@ def made(tmp_path_factory, new_generator):
     save_generator(new_generator(0), root / "generator")
     model = create_model("sgnas", space="sgnas_micro", arch="-".join(["3"] * 8), num_classes=3)
     save_model(model, root / "model", weights="untrained")
-    return root
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory):
+def photos(once):
     """Sixty images of three classes."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    return once("photos", write_photos)
+
+
+def write_photos(root):
+    rng = np.random.default_rng(0)
     for label, name in enumerate("abc"):
         (root / "train" / name).mkdir(parents=True)
         for number in range(20):
             pixels = rng.integers(0, 80, (32, 32, 3)) + 60 * (label == np.arange(3))
             Image.fromarray(pixels.astype(np.uint8)).save(root / "train" / name / f"{number}.png")
-    return root

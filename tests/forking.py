@@ -24,7 +24,7 @@ from sgnas_zoo.stopping import end_on_signals
 ROOT = Path(__file__).parents[1]
 RECIPES = ("train_supernet", "train_generator", "retrain", "finetune")
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir")
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds within which what a dead process started has to end."""
 
 

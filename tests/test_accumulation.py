@@ -9,17 +9,7 @@ import sys
 
 import pytest
 import torch
-from recipe_runs import (
-    BASE,
-    MODEL,
-    RECIPES,
-    SUPERNET,
-    checkpoints,
-    furthest,
-    run_recipe,
-    trained_weights,
-    write_colours,
-)
+from recipe_runs import BASE, MODEL, RECIPES, SUPERNET, checkpoints, furthest, run_recipe, trained_weights
 from safetensors.torch import load_file
 from torch import nn
 
@@ -31,31 +21,15 @@ from sgnas_zoo.training.runs import make_accelerator
 VARIABLE = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_colours(tmp_path_factory.mktemp("data") / "colours")
-
-
-@pytest.fixture(scope="module")
-def started(images, tmp_path_factory):
-    """A supernet and a model to go on from."""
-    root = tmp_path_factory.mktemp("started")
-    run_recipe("train_supernet", *SUPERNET, *BASE, "--dataset", images, "--output", root / "supernet",
-               "--batch-size", 16, "--epochs", 1)  # fmt: skip
-    run_recipe("retrain", *MODEL, *BASE, "--dataset", images, "--output", root / "model", "--batch-size", 16,
-               "--epochs", 1)  # fmt: skip
-    return root
-
-
 @pytest.fixture
 def still(monkeypatch):
     """Norms that look at no batch: their statistics would differ with its size, as everywhere."""
     monkeypatch.setattr(nn.BatchNorm2d, "train", lambda self, mode=True: nn.Module.train(self, False))
 
 
-def recipes(images, started):
+def recipes(colours, started):
     """Each recipe with its options, but for output, batch size and epochs."""
-    data = (*BASE, "--dataset", images)
+    data = (*BASE, "--dataset", colours)
     tuned = ("--model", f"local-dir:{started / 'model'}", "--lr", "0.02", "--ema-decay", "0.9", "--clip-grad", "1")
     return {
         "train_supernet": (*SUPERNET, *data, "--sampler", "uniform", "--clip-grad", "1", "--warmup-epochs", "0.5"),
@@ -77,20 +51,22 @@ def run(name, options, output, accumulate, batch_size, monkeypatch, *more, code=
 
 
 @pytest.mark.parametrize("name", ["train_supernet", SLOW["train_generator"], SLOW["retrain"], SLOW["finetune"]])
-def test_four_batches_are_as_one_of_all_their_images(name, images, started, still, tmp_path, monkeypatch):
-    options, (few, all_) = recipes(images, started)[name], BATCHES.get(name, MANY)
+def test_four_batches_are_as_one_of_all_their_images(name, colours, started, still, tmp_path, monkeypatch):
+    # Adam's steps of gradients near zero are as long as any: there rounding would decide where they go.
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, lr, betas: torch.optim.SGD(parameters, lr))
+    options, (few, all_) = recipes(colours, started)[name], BATCHES.get(name, MANY)
     run(name, options, tmp_path / "four", 4, few, monkeypatch)
     run(name, options, tmp_path / "one", 1, all_, monkeypatch)
     run(name, options, tmp_path / "few", 1, few, monkeypatch)
     four, one, alone = (trained_weights(tmp_path / folder) for folder in ("four", "one", "few"))
-    assert furthest(four, one) < (1e-4 if name == "train_generator" else 2e-5)  # Adam makes much of small gradients
-    assert furthest(alone, one) > 20 * furthest(four, one)  # the control: batches that each make an update
+    assert furthest(four, one) < 2e-5
+    assert furthest(alone, one) > 1000 * furthest(four, one)  # the control: batches that each make an update
 
 
 @pytest.mark.parametrize("name", [SLOW["train_supernet"], SLOW["train_generator"], "retrain", SLOW["finetune"]])
-def test_checkpoints_are_whole_updates_and_a_resumed_run_ends_the_same(name, images, started, tmp_path, monkeypatch):
+def test_checkpoints_are_whole_updates_and_a_resumed_run_ends_the_same(name, colours, started, tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints.__init__, "__kwdefaults__", {"every_minutes": 0, "keep": 99})
-    options, every = recipes(images, started)[name], 3  # of 4 batches of the generator, 12 or 16 of the others
+    options, every = recipes(colours, started)[name], 3  # of 4 batches of the generator, 12 or 16 of the others
     often, few = ("--checkpoint-minutes", 0), BATCHES.get(name, MANY)[0]
     run(name, options, tmp_path / "whole", every, few, monkeypatch, *often)
     found = checkpoints(tmp_path / "whole")
@@ -107,18 +83,18 @@ def test_checkpoints_are_whole_updates_and_a_resumed_run_ends_the_same(name, ima
 
 
 @pytest.mark.slow
-def test_what_is_left_at_the_end_of_an_epoch_is_an_update(images, still, started, tmp_path, monkeypatch):
+def test_what_is_left_at_the_end_of_an_epoch_is_an_update(colours, still, started, tmp_path, monkeypatch):
     """As with accelerate, of a smaller gradient: two batches of four count by half."""
     counts = []
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self, closure=None: counts.append(1))
-    run("train_supernet", recipes(images, started)["train_supernet"], tmp_path / "run", 5, 4, monkeypatch)
+    run("train_supernet", recipes(colours, started)["train_supernet"], tmp_path / "run", 5, 4, monkeypatch)
     assert len(counts) == 2 * 3  # of 12 batches an epoch: 5, 5 and 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4])
-def test_the_records_say_how_many_batches_made_an_update(steps, images, started, tmp_path, monkeypatch):
-    run("retrain", recipes(images, started)["retrain"], tmp_path / "run", steps, 16, monkeypatch)
+def test_the_records_say_how_many_batches_made_an_update(steps, colours, started, tmp_path, monkeypatch):
+    run("retrain", recipes(colours, started)["retrain"], tmp_path / "run", steps, 16, monkeypatch)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics.get("gradient_accumulation", 1) == steps
 
@@ -163,7 +139,7 @@ def test_distilling_accumulates(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_supernet", "retrain"])
-def test_two_processes_accumulate_as_one_does(name, images, started, tmp_path):
+def test_two_processes_accumulate_as_one_does(name, colours, started, tmp_path):
     """Twice 4 batches of 2 are 4 batches of 4, here with norms that look at no batch in the very recipes."""
     code = (
         "import sys, runpy; from torch import nn\n"
@@ -175,7 +151,7 @@ def test_two_processes_accumulate_as_one_does(name, images, started, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
-        options = [*recipes(images, started)[name], "--output", tmp_path / str(ranks), "--epochs", 1,
+        options = [*recipes(colours, started)[name], "--output", tmp_path / str(ranks), "--epochs", 1,
                    "--batch-size", batch_size]  # fmt: skip
         command = [sys.executable, *launcher, tmp_path / "still.py", RECIPES / f"{name}.py", *options]
         environment = {**os.environ, VARIABLE: "2", "OMP_NUM_THREADS": "1"}

@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+import warm
 import yaml
 from accelerate import Accelerator
 from click.testing import CliRunner
@@ -98,8 +99,7 @@ def train(job):
             if step == job.get("kill") and here:
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == job.get("terminate") and here:
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(0.5)  # it may arrive through another thread, in its own time
+                signal.raise_signal(signal.SIGTERM)  # to this thread, which has it before it goes on
             if step == job.get("fill_disk") and here:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], resource.RLIM_INFINITY))
             if checkpoints.due():
@@ -131,7 +131,7 @@ def fork(job, rank):
     if pid := os.fork():
         return pid
     code = 1
-    signal.alarm(60)
+    signal.alarm(300)
     try:
         handle = os.open(job["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, 2)
@@ -305,12 +305,12 @@ def test_torchrun_passes_sigterm_on(toy, tmp_path):
             assert launched.poll() is None
             time.sleep(0.05)
         launched.terminate()
-        errors = launched.communicate(timeout=60)[1]
+        errors = launched.communicate(timeout=300)[1]
     assert "Stopped by SIGTERM at step" in errors
     results = [json.loads((tmp_path / f"result.{rank}").read_text()) for rank in (0, 1)]
     assert results[0] == results[1]
     job["steps"] = results[0]["step"] + 2
-    subprocess.run([*command, json.dumps(job)], env=env, check=True, timeout=120)
+    subprocess.run([*command, json.dumps(job)], env=env, check=True, timeout=300)
     resumed = [json.loads((tmp_path / f"result.{rank}").read_text()) for rank in (0, 1)]
     assert [result["start"] for result in resumed] == [results[0]["step"]] * 2
     assert [result["step"] for result in resumed] == [job["steps"]] * 2
@@ -494,11 +494,14 @@ def test_state_that_could_not_be_read_back_is_not_saved(tmp_path):
     assert steps(tmp_path) == []
 
 
-def test_due_after_the_time_is_up(tmp_path):
+def test_due_after_the_time_is_up(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("sgnas_zoo.training.checkpoints.time.monotonic", lambda: now)
     assert small(tmp_path, every_minutes=0)[0].due()
-    checkpoints = small(tmp_path, every_minutes=0.002)[0]
+    checkpoints = small(tmp_path, every_minutes=2)[0]
+    now += 119
     assert not checkpoints.due()
-    time.sleep(0.15)
+    now += 1
     assert checkpoints.due()
     checkpoints.save({"step": 1})
     assert not checkpoints.due()
@@ -691,34 +694,29 @@ os.register_at_fork(after_in_parent=lambda: os.kill(training, 9), after_in_child
 """
 
 
-def start_workers(*arguments, first="") -> subprocess.Popen:
-    command = [sys.executable, "-c", first + WORKERS, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 def test_signals_to_the_whole_group_end_no_decoding_worker():
     """Whenever it comes: also while a worker starts."""
-    with start_workers("15") as training:
-        assert training.stdout.readline() == "ready\n"
-        while training.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(training.pid, signal.SIGTERM)
-            time.sleep(0.003)
-        said, errors = training.communicate(timeout=60)
-    assert said == "True\n", errors
+    training = warm.start("-c", WORKERS, "15")
+    while not training.out.read_text():
+        assert training.poll() is None, training.err.read_text()
+    while training.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(training.pid, signal.SIGTERM)
+        time.sleep(0.003)
+    assert training.out.read_text() == "ready\nTrue\n", training.err.read_text()
     assert training.returncode in (0, -signal.SIGTERM)  # the last ones come after the training
 
 
 def test_a_training_that_fails_ends_its_workers():
-    with start_workers("1", "fail") as training:
-        errors = training.communicate(timeout=60)[1]
-    assert training.returncode == 1
-    assert "ValueError: an image at fault" in errors
+    done = warm.run("-c", WORKERS, "1", "fail")
+    assert done.returncode == 1
+    assert "ValueError: an image at fault" in done.stderr
 
 
 def test_a_training_that_is_killed_while_a_worker_starts_leaves_none():
     """Torch's worker looks whether its parent changes, so it has to have seen it; the last one closes the pipe."""
-    with start_workers("1", first=DIES_AT_A_FORK) as training:
-        assert training.wait(60) == -signal.SIGKILL
-        said, _ = training.communicate(timeout=60)
+    command = [sys.executable, "-c", DIES_AT_A_FORK + WORKERS, "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+        assert training.wait(300) == -signal.SIGKILL
+        said, _ = training.communicate(timeout=300)
     assert said == "ready\n"

@@ -3,13 +3,11 @@
 import json
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from profiles import SETUP, made_up
 from test_cli import good, refused, run
 from test_profile import csv_of
@@ -185,19 +183,16 @@ def test_a_table_measured_elsewhere_becomes_a_profile():
 
 
 def test_interrupted_profiling_leaves_nothing(tmp_path):
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # shells may start us deaf to it
-    code = f"{heed}from sgnas_zoo.cli import main; main()"
-    command = [sys.executable, "-c", code, "profile", "--space", "sgnas_micro", "--output", "mine.json"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
-    seen, deadline = b"", time.monotonic() + 120
-    while b"timing" not in seen and time.monotonic() < deadline:
-        seen += process.stderr.read1(200)
+    code = "from sgnas_zoo.cli import main; main()"
+    process = warm.start("-c", code, "profile", "--space", "sgnas_micro", "--output", "mine.json", cwd=tmp_path)
+    while "timing" not in process.err.read_text():
+        assert process.poll() is None, process.err.read_text()
     process.send_signal(signal.SIGINT)
-    out, rest = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert b"Aborted" in rest
-    assert b"Traceback" not in seen + rest
-    assert out == b""
+    done = process.finish()
+    assert done.returncode == 1
+    assert "Aborted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import json
 import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm
 from click.testing import CliRunner
 from PIL import Image
 
@@ -368,6 +368,4 @@ def test_a_named_column_goes_through_training_and_search(tmp_path):
 
 
 def run_recipe(*arguments):
-    command = [sys.executable, str(RECIPES / arguments[0]), *map(str, arguments[1:])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    return warm.run(RECIPES / arguments[0], *arguments[1:], env={**os.environ, "HF_HUB_OFFLINE": "1"})

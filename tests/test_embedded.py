@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.zoo import ARTIFACTS, supernet_entries
@@ -32,9 +33,8 @@ def test_a_budget_has_weights_without_a_network(entry, tmp_path):
         "print(json.dumps([model.zoo, model(torch.zeros(1, 3, side, side)).shape[1]]))"
     )
     nowhere = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | nowhere, capture_output=True, text=True, timeout=300, check=True
-    )
+    done = warm.run("-c", code, env=os.environ | nowhere)
+    assert done.returncode == 0, done.stderr
     record, classes = json.loads(done.stdout)
     assert record["macs"] <= BUDGETS[entry.space]
     assert record["macs"] >= 0.99 * BUDGETS[entry.space]

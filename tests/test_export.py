@@ -4,15 +4,13 @@ import importlib.util
 import io
 import os
 import resource
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+import warm
 from torch import nn
 
 import sgnas_zoo
@@ -246,8 +244,7 @@ def test_libraries_are_imported_when_used():
     packages = {package for name in FORMATS for package in FORMATS[name].packages}
     assert len(packages) == 4
     code = f"import sys, sgnas_zoo.export; print(sorted({packages!r} & {{*sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert warm.run("-c", code).stdout == "[]\n"
 
 
 # --- what goes in
@@ -426,15 +423,21 @@ def test_interruption_leaves_nothing(place, small, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path):
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # shells may start us deaf to it
-    code = "import sys, timm; from sgnas_zoo.export import export; export(timm.create_model('sgnas_a'), sys.argv[1])"
-    child = subprocess.Popen([sys.executable, "-c", heed + code, tmp_path / "net"], stderr=subprocess.PIPE, text=True)
-    while not any(tmp_path.iterdir()):
-        assert child.poll() is None
-        time.sleep(0.05)
-    time.sleep(1)
-    child.send_signal(signal.SIGINT)
-    assert child.communicate()[1].splitlines()[-1] == "KeyboardInterrupt"
+    code = """
+import os, signal, sys, timm, torch
+from sgnas_zoo.export import export
+
+def interrupted(*_, **__):
+    print(len(os.listdir(sys.argv[1])), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+torch.onnx.export = interrupted
+arch = "-".join(["3"] * 8)
+export(timm.create_model("sgnas", space="sgnas_micro", arch=arch), sys.argv[1] + "/net")
+"""
+    done = warm.run("-c", code, tmp_path)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.stdout == "1\n"  # it was begun
     assert not any(tmp_path.iterdir())
 
 

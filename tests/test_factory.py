@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import warm
 from timm.models import EfficientNet
 
 import sgnas_zoo
@@ -273,7 +274,7 @@ def test_pretrained_wants_something_to_inherit_from():
 @pytest.mark.parametrize("module", ["supernet.unified", "models.builder", "hub.supernets"])
 def test_any_module_may_be_imported_first(module):
     """timm is imported somewhere on the way, and registers entry points that need what is being imported."""
-    assert python(f"import sgnas_zoo.{module}, timm; print(timm.is_model('sgnas'))").strip() == "True"
+    assert warm.run("-c", f"import sgnas_zoo.{module}, timm; print(timm.is_model('sgnas'))").stdout == "True\n"
 
 
 # --- through timm
@@ -332,20 +333,20 @@ def test_a_generator_of_another_space(cifar_generator):
 # --- imports
 
 
-def python(code, *arguments):
-    return subprocess.run([sys.executable, *arguments, "-c", code], capture_output=True, text=True, check=True).stdout
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("imports", ["sgnas_zoo, timm", "timm, sgnas_zoo"])
 def test_names_are_registered_in_either_order_of_imports(imports):
     names = ["sgnas", "greedynas", *zoo_entries()]
-    out = python(f"import {imports}; print([timm.is_model(name) for name in {names!r}])")
-    assert out.strip() == str([True] * len(names))
+    done = warm.run("-c", f"import {imports}; print([timm.is_model(name) for name in {names!r}])")
+    assert done.stdout == f"{[True] * len(names)}\n"
 
 
 def test_names_are_registered_after_somebody_looked_whether_timm_is_there():
     look = "import importlib.util, sgnas_zoo; assert importlib.util.find_spec('timm')"
-    assert python(f"{look}; import timm; print(timm.is_model('sgnas_a'))").strip() == "True"
+    assert warm.run("-c", f"{look}; import timm; print(timm.is_model('sgnas_a'))").stdout == "True\n"
 
 
 @pytest.mark.parametrize("module", ["sgnas_zoo", "sgnas_zoo.cli"])

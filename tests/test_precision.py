@@ -9,12 +9,13 @@ import torch
 from recipe_runs import (
     BASE,
     MODEL,
-    SUPERNET,
+    NAMES,
+    STEP,
     checkpoints,
     furthest,
+    recipes,
     run_recipe,
     trained_weights,
-    write_colours,
 )
 from torch.nn import functional as F
 
@@ -26,46 +27,6 @@ from sgnas_zoo.training.checkpoints import Checkpoints
 from sgnas_zoo.training.generators import follows
 
 VARIABLE = "ACCELERATE_MIXED_PRECISION"
-STEP = ("--epochs", "1", "--batch-size", "16", "--limit", "40")
-OTHER_SPACES = {
-    "spos": ("--space", "spos_channel", "--resolution", "32", "--sampler", "uniform"),
-    "bits": ("--space", "resnet_micro_bits", "--resolution", "16", "--sampler", "uniform"),
-}
-SAMPLERS = ["fair", "greedy", "sandwich"]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_colours(tmp_path_factory.mktemp("data") / "colours")
-
-
-@pytest.fixture(scope="module")
-def started(images, tmp_path_factory):
-    root, data = tmp_path_factory.mktemp("started"), (*BASE, *STEP, "--dataset", images)
-    run_recipe("train_supernet", *SUPERNET, *data, "--output", root / "supernet")
-    run_recipe("retrain", *MODEL, *data, "--output", root / "model")
-    return root
-
-
-def recipes(images, started):
-    """Each recipe with options for a step or two."""
-    data = (*BASE, *STEP, "--dataset", images)
-    widths = {name: (*options, "--holdout", "0.4", "--paths", "1", *data) for name, options in OTHER_SPACES.items()}
-    supernets = {f"train_supernet {name}": options for name, options in widths.items()}
-    samplers = {f"train_supernet {name}": (*SUPERNET, *data, "--sampler", name) for name in SAMPLERS}
-    return {
-        **samplers,
-        **supernets,
-        "train_generator": ("--supernet", started / "supernet", *BASE, *STEP[:3], "4", "--dataset", images),
-        "retrain": (*MODEL, *data),
-        "finetune": ("--model", f"local-dir:{started / 'model'}", *data),
-        "distill_generator": ("--steps", "1", "--constraint-batch", "2"),
-        "evaluate": ("--model", f"local-dir:{started / 'model'}", "--dataset", images, "--workers", "0"),
-    }
-
-
-NAMES = ["train_supernet fair", "train_supernet greedy", "train_supernet sandwich", "train_supernet spos",
-         "train_supernet bits", "train_generator", "retrain", "finetune", "distill_generator", "evaluate"]  # fmt: skip
 SLOW = {
     "train_generator",
     "train_supernet greedy",
@@ -77,10 +38,9 @@ SLOW = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES])
-def test_every_recipe_steps_in_bfloat16(name, images, started, tmp_path, monkeypatch):
+def test_every_recipe_steps_in_bfloat16(name, colours, started, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "bf16")
-    options = recipes(images, started)
-    assert set(options) == set(NAMES)
+    options = recipes(colours, started)
     recipe = name.split()[0]
     run_recipe(recipe, *options[name], "--output", tmp_path / "run")
     if recipe not in ("distill_generator", "evaluate"):
@@ -90,8 +50,8 @@ def test_every_recipe_steps_in_bfloat16(name, images, started, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["evaluate", pytest.param("retrain", marks=pytest.mark.slow)])
-def test_float16_on_a_cpu_is_float32_and_said_to_be(name, images, started, tmp_path, monkeypatch):
-    options = recipes(images, started)[name]
+def test_float16_on_a_cpu_is_float32_and_said_to_be(name, colours, started, tmp_path, monkeypatch):
+    options = recipes(colours, started)[name]
     run_recipe(name, *options, "--output", tmp_path / "full")
     monkeypatch.setenv(VARIABLE, "fp16")
     said = run_recipe(name, *options, "--output", tmp_path / "half")
@@ -102,9 +62,9 @@ def test_float16_on_a_cpu_is_float32_and_said_to_be(name, images, started, tmp_p
 
 
 @pytest.mark.parametrize(("value", "message"), [("bf17", "did you mean bf16"), ("fp8", "accelerate cannot start: ")])
-def test_a_precision_that_is_none_here_is_refused_in_one_line(value, message, images, started, monkeypatch):
+def test_a_precision_that_is_none_here_is_refused_in_one_line(value, message, colours, started, monkeypatch):
     monkeypatch.setenv(VARIABLE, value)
-    said = run_recipe("evaluate", *recipes(images, started)["evaluate"], code=2)
+    said = run_recipe("evaluate", *recipes(colours, started)["evaluate"], code=2)
     assert message in said
     assert len(said.strip().splitlines()) == 1
 
@@ -120,10 +80,10 @@ class Scaled(accelerate.Accelerator):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_supernet fair", "train_generator", "finetune"])
-def test_a_resumed_run_goes_on_with_its_scaler(name, images, started, tmp_path, monkeypatch):
+def test_a_resumed_run_goes_on_with_its_scaler(name, colours, started, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "Accelerator", Scaled)
     monkeypatch.setattr(Checkpoints.__init__, "__kwdefaults__", {"every_minutes": 0, "keep": 99})
-    options = (*recipes(images, started)[name], "--epochs", 3, "--batch-size", 4, "--checkpoint-minutes", 0)
+    options = (*recipes(colours, started)[name], "--epochs", 3, "--batch-size", 4, "--checkpoint-minutes", 0)
     recipe = name.split()[0]
     run_recipe(recipe, *options, "--output", tmp_path / "whole")
     found = checkpoints(tmp_path / "whole")
@@ -140,8 +100,8 @@ def test_a_resumed_run_goes_on_with_its_scaler(name, images, started, tmp_path, 
     assert furthest(trained_weights(tmp_path / "whole"), trained_weights(tmp_path / "resumed")) == 0
 
 
-def test_a_run_in_another_precision_is_no_continuation(images, tmp_path, monkeypatch):
-    options = (*MODEL, *BASE, *STEP, "--dataset", images, "--output", tmp_path / "run")
+def test_a_run_in_another_precision_is_no_continuation(colours, tmp_path, monkeypatch):
+    options = (*MODEL, *BASE, *STEP, "--dataset", colours, "--output", tmp_path / "run")
     run_recipe("retrain", *options)
     monkeypatch.setenv(VARIABLE, "bf16")
     said = run_recipe("retrain", *options, "--resume", "auto", code=2)
@@ -163,10 +123,10 @@ def test_gradients_of_depthwise_convolutions_under_autocast(kernel, stride, dtyp
         assert (gradient - wanted).abs().max() / wanted.abs().max() < 0.02
 
 
-def test_a_generators_figures_are_of_full_precision(images, started, tmp_path, monkeypatch):
+def test_a_generators_figures_are_of_full_precision(colours, started, tmp_path, monkeypatch):
     """What the card says holds for the generator as it is loaded, not as autocast ran it."""
     monkeypatch.setenv(VARIABLE, "bf16")
-    run_recipe("train_generator", *recipes(images, started)["train_generator"], "--output", tmp_path / "run")
+    run_recipe("train_generator", *recipes(colours, started)["train_generator"], "--output", tmp_path / "run")
     generator = load_generator(tmp_path / "run")
     table = COSTS["macs"].table(generator.space, generator.conditions)
     said = json.loads((tmp_path / "run" / "evaluation.json").read_text())["follows"]

@@ -147,10 +147,10 @@ BLOCK = asdict(PROFILE.blocks[0])
     ],
 )
 def test_a_damaged_or_hostile_profile_is_refused_in_one_line(text):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ArtifactError) as refused:
         read_profile(text, "somebody's")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert "somebody's" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400

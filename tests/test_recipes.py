@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import warm
 from accelerate.state import AcceleratorState, PartialState
 from click.testing import CliRunner
 from PIL import Image
@@ -53,16 +54,17 @@ def write_images(folder, sizes, names, corrupt=()):
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
+def data(once, tmp_path_factory):
     """Three datasets by name, and a cache of their own."""
-    folder = tmp_path_factory.mktemp("data")
+    folder, cache = once("data", write_datasets), tmp_path_factory.mktemp("cache")
+    return {**{name: str(folder / name) for name in ("three", "two", "bad")}, "cache": str(cache)}
+
+
+def write_datasets(folder):
     three, sizes = ["red", "green", "blue"], {"train": 48, "test": 23}
-    return {
-        "three": write_images(folder / "three", sizes, three),
-        "two": write_images(folder / "two", {"train": 40, "test": 20}, ["warm", "cold"]),
-        "bad": write_images(folder / "bad", sizes, three, corrupt=(3, 22)),
-        "cache": str(folder / "cache"),
-    }
+    write_images(folder / "three", sizes, three)
+    write_images(folder / "two", {"train": 40, "test": 20}, ["warm", "cold"])
+    write_images(folder / "bad", sizes, three, corrupt=(3, 22))
 
 
 @pytest.fixture
@@ -87,11 +89,14 @@ def call(data, monkeypatch):
     PartialState._reset_state()
 
 
-def start(data, name, *arguments, launcher=(), **kwargs):
-    """Start a recipe in a process of its own."""
-    command = [sys.executable, *launcher, f"recipes/{name}.py", *map(str, arguments)]
+def start(data, name, *arguments, launcher=()):
+    """Start a recipe in a process of its own, which leads a group; a launcher imports everything."""
     env = {**os.environ, **ENVIRONMENT, "HF_DATASETS_CACHE": data["cache"]}
-    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=-1, stderr=-1, **kwargs)
+    command = [f"recipes/{name}.py", *map(str, arguments)]
+    if not launcher:
+        return warm.start(*command, env=env, cwd=ROOT)
+    command = [sys.executable, *launcher, *command]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=-1, stderr=-1, start_new_session=True)
 
 
 def finish(process, code=0):
@@ -142,12 +147,10 @@ def wait_for_step(process, folder, least):
 
 
 @pytest.fixture(scope="module")
-def model(data, tmp_path_factory):
-    """Folder of a model that `accelerate launch recipes/retrain.py` trained."""
-    folder = tmp_path_factory.mktemp("runs") / "model"
-    finish(start(data, "retrain", *MICRO, *SMALL, "--dataset", data["three"], "--output", folder, "--epochs", 20,
-                 "--drop-rate", 0.2, launcher=ACCELERATE))  # fmt: skip
-    return folder
+def model(data, once):
+    """Folder of a model that `python recipes/retrain.py` trained."""
+    command = ("retrain", *MICRO, *SMALL, "--dataset", data["three"], "--epochs", 20, "--drop-rate", 0.2)
+    return once("runs", lambda root: finish(start(data, *command, "--output", root / "model"))) / "model"
 
 
 def test_retrain_leaves_a_model_that_timm_loads(model):
@@ -197,10 +200,10 @@ def test_evaluate_agrees_with_a_loop_of_its_own(call, data, model):
     assert json.loads(out)["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
-def test_finetune_takes_a_saved_model_to_other_classes(data, model, tmp_path):
-    finish(start(data, "finetune", "--model", f"local-dir:{model}", "--dataset", data["two"], "--output",
-                 tmp_path / "tuned", "--workers", 0, "--batch-size", 8, "--epochs", 2, "--layer-decay", 0.8,
-                 launcher=ACCELERATE))  # fmt: skip
+def test_finetune_takes_a_saved_model_to_other_classes(call, data, model, tmp_path):
+    small = ("--workers", 0, "--batch-size", 8, "--epochs", 2, "--layer-decay", 0.8, "--output", tmp_path / "tuned")
+    code, _, err = call("finetune", "--model", f"local-dir:{model}", "--dataset", data["two"], *small)
+    assert code == 0, err
     config = read(tmp_path / "tuned" / "config.json")
     assert (config["num_classes"], config["model_args"]["arch"]) == (2, ARCH)
     assert config["label_names"] == ["warm", "cold"]
@@ -334,13 +337,21 @@ def test_a_folder_with_a_model_is_left_alone(call, data, model):
     assert (model / "model.safetensors").read_bytes() == before
 
 
-def test_no_options_say_what_is_missing(data, tmp_path):
-    out, err = finish(start(data, "retrain"), code=2)
-    assert (out, err.count("\n")) == ("", 1)
+def test_no_options_say_what_is_missing(call):
+    code, out, err = call("retrain")
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ILSVRC/imagenet-1k" in err
 
 
-# --- interruptions, and several processes
+# --- interruptions, and other processes
+
+
+@pytest.mark.slow
+def test_accelerate_launches_them(data, model, tmp_path):
+    run = ("--model", f"local-dir:{model}", "--dataset", data["two"], "--workers", 0, "--batch-size", 8, "--epochs", 1)
+    _, err = finish(start(data, "finetune", *run, "--output", tmp_path / "tuned", launcher=ACCELERATE))
+    assert "Model: " in err
+    assert read(tmp_path / "tuned" / "config.json")["sgnas"]["weights"] == "fine-tuned"
 
 
 @pytest.mark.slow
@@ -413,7 +424,7 @@ def test_two_processes_make_one_model(data, tmp_path):
         assert figures(result, COUNTS) == figures(metrics, COUNTS)
         assert result["loss"] == pytest.approx(metrics["loss"], rel=1e-6)
 
-    process = start(data, "retrain", *run, "--output", cut, launcher=torchrun(2), start_new_session=True)
+    process = start(data, "retrain", *run, "--output", cut, launcher=torchrun(2))
     killed = wait_for_step(process, cut, 3)
     os.killpg(process.pid, signal.SIGKILL)  # torchrun and its workers are a group of their own
     process.communicate()

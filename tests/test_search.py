@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -84,6 +85,7 @@ def a_generator(space, table):
     return ArchGenerator(space.sample(rng), table.name, native_conditions(space, form="search"), span, width=8)
 
 
+@functools.cache
 def tables_of(space):
     """Tables of all budgets; that of latency has random times, as a device may give any."""
     tables = cost_tables(space, space.num_classes, ["flops"])
@@ -109,8 +111,17 @@ def priced():
     return [(name, cost) for name in SPACES for cost, table in tables[name].items() if table.minimum < table.maximum]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(("name", "cost"), priced())
+def each_strategy():
+    """Each strategy for each space and budget; one for each in turn is fast, but for times of the longest spaces."""
+    names = [*STRATEGIES]
+    for number, (space, cost) in enumerate(priced()):
+        long = cost == "latency" and len(SPACES[space].layers) * SPACES[space].slots > 50
+        for strategy in names:
+            fast = strategy == names[number % len(names)] and not long
+            yield pytest.param(space, cost, strategy, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "cost", "strategy"), [*each_strategy()])
 def test_every_strategy_on_every_space_keeps_the_budget_of_every_cost(name, strategy, cost):
     space, landscape = SPACES[name], Landscape(SPACES[name])
     table = tables_of(space)[cost]

@@ -3,8 +3,6 @@
 import copy
 import logging
 import pickle
-import subprocess
-import sys
 import threading
 import traceback
 import warnings
@@ -13,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import local_hub
 import pytest
 import timm
+import warm
 from click.testing import CliRunner
 from recipe_runs import run_recipe
 from timm.models import save_for_hf
@@ -178,10 +177,8 @@ def test_a_hub_that_echoes_the_token_in_its_error_does_not_get_it_shown(given, e
     token = MARKER if given == "environment" else None
     stub = type("Stub", (), {"endpoint": f"http://127.0.0.1:{echo.server_port}"})()
     program = PROGRAM.replace('"MODEL"', repr(str(made / "model")))
-    command = [sys.executable, "-c", program, *([MARKER] if given == "argument" else [])]
-    done = subprocess.run(
-        command, env=hub(stub, tmp_path, token), cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
-    )
+    command = ["-c", program, *([MARKER] if given == "argument" else [])]
+    done = warm.run(*command, env=hub(stub, tmp_path, token), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert any(MARKER in secret for secret in echo.heard)
     assert done.stderr.count("ArtifactError") >= 7
@@ -206,11 +203,8 @@ def test_no_command_shows_the_token_of_the_environment(command, made, tmp_path):
             "benchmark": ["hf-hub:me/model"],
             "profile": ["--push-to-hub", "me/profile"],
         }[command]
-        done = subprocess.run(
-            [sys.executable, "-m", "sgnas_zoo.cli", command, *arguments],
-            env=local_hub.LocalHub.environment(stub, tmp_path / "home", MARKER), cwd=tmp_path,
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        environment = local_hub.LocalHub.environment(stub, tmp_path / "home", MARKER)
+        done = warm.run("-m", "sgnas_zoo.cli", command, *arguments, env=environment, cwd=tmp_path)
         server.shutdown()
         thread.join()
     assert done.returncode, done.stdout

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import builtins, os, sys
+import builtins, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us deaf to it
 number, module, sys.argv = int(sys.argv[1]), sys.argv[2], ["sgnas-zoo", *sys.argv[3:]]
 from sgnas_zoo import cli
 

@@ -13,6 +13,7 @@ from sgnas_zoo.stopping import stoppable
 
 SCRIPT = """
 import os, signal, sys, time, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us deaf to it
 import click
 from sgnas_zoo.stopping import stoppable
 {before}
@@ -37,7 +38,7 @@ SAID = "Stopped by {}; go on with --resume.\n"
 def run(work="pass", before="", cleanup="pass", wait=30):
     script = SCRIPT.format(work=work, before=before, cleanup=cleanup, wait=wait)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 

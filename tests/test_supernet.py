@@ -4,13 +4,13 @@ import copy
 import importlib.util
 import os
 import random
-import subprocess
-import sys
+import socket
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -795,10 +795,14 @@ if __name__ == "__main__":
 
 
 def launch(path):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, path, path.parent], env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    """Run a script in two processes, which find one another as those of torch's launcher do."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+           "MASTER_PORT": str(port)}  # fmt: skip
+    started = [warm.start(path, path.parent, env=env | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)]
+    for done in [process.finish() for process in started]:
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -37,12 +37,12 @@ LOADERS = {
 CONFIGS = {**dict.fromkeys(LOADERS, "config.json"), "profile": "profile.json"}
 """The file that describes each kind of artifact."""
 SECONDS = 20
-"""Far above what the slowest load takes on a busy machine; a hang or a huge allocation is above it."""
+"""Of CPU time, far above what the slowest load takes; a loop or a huge allocation is above it."""
 
 
 def outcome(kind, folder, read=None):
     """Load a folder, or read it otherwise: True, or the one line that says why not; anything else fails the test."""
-    started = time.monotonic()
+    started = time.process_time()
     said = True
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -50,7 +50,7 @@ def outcome(kind, folder, read=None):
             (read or KINDS[kind].load)(folder)
         except ZooError as error:
             said = str(error)
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     for line in [said, *(str(warning.message) for warning in told)]:
         assert line is True or (len(line) < 2000 and not set(line) & {*CONTROLS, "\n"})
     return said
@@ -216,12 +216,12 @@ def artifacts(made, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_spoiled_configs_load_or_are_refused(artifacts, tmp_path_factory, kind):
-    fuzz_config(artifacts, tmp_path_factory, kind, 60)
+    fuzz_config(artifacts, tmp_path_factory, kind, 30)
 
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_damaged_weights_load_or_are_refused(artifacts, tmp_path_factory, kind):
-    fuzz_header(artifacts, tmp_path_factory, kind, 60)
+    fuzz_header(artifacts, tmp_path_factory, kind, 30)
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def commands(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["search", "train_generator"])
 def test_commands_read_spoiled_supernets(artifacts, tmp_path_factory, commands, name):
     assert "no images" in outcome("supernet", artifacts / "supernet", commands(name))  # the whole one gets that far
-    fuzz_config(artifacts, tmp_path_factory, "supernet", 30, commands(name))
+    fuzz_config(artifacts, tmp_path_factory, "supernet", 15, commands(name))
 
 
 @pytest.mark.slow
@@ -459,9 +459,9 @@ HOSTILE = [
 def test_a_hostile_config_is_refused_in_milliseconds(made, tmp_path, kind, changes):
     folder = copied(made, tmp_path, kind, **changes)
     outcome(kind, made / kind)  # whatever is imported once
-    started = time.monotonic()
+    started = time.process_time()
     assert outcome(kind, folder) is not True
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_config_does_not_say_where_weights_are(made, tmp_path):
