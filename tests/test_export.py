@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import importlib.util
 import io
+import itertools
 import os
 import resource
 import sys
@@ -114,8 +115,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", FORMATS)
+def formats_and_cases():
+    """Each case in each format; that of one level is fast in the fastest format."""
+    for name, case in itertools.product(FORMATS, CASES):
+        fast = case != "one_level" or name == "pt2"
+        yield pytest.param(name, case, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "case"), [*formats_and_cases()])
 def test_file_gives_the_outputs_of_the_model(name, case, tmp_path, capfd):
     needs(name)
     kwargs, names = CASES[case]

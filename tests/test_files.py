@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import warm
 from click.testing import CliRunner
 from written import CARD, tree, write
 
@@ -506,8 +507,7 @@ def test_a_second_training_into_one_folder_names_the_first(tmp_path):
 
 def test_a_distilled_generator_takes_no_folder_of_the_users(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    done = python(ROOT / "recipes" / "distill_generator.py", "--output", tmp_path, "--steps", "1",
-                  env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = warm.run(ROOT / "recipes" / "distill_generator.py", "--output", tmp_path, "--steps", 1)
     assert done.returncode == 2
     assert "notes.txt" in done.stderr
     assert "Traceback" not in done.stderr

@@ -275,7 +275,7 @@ def test_a_link_is_not_published(hub, made, tmp_path, name):
 
 
 def test_tokens_are_nowhere(hub, made, tmp_path, name):
-    done = cli(hub, tmp_path, "generate", "--flops", "350M", "--push-to-hub", name, token=hub.token, HF_DEBUG="1")
+    done = cli(hub, tmp_path, "generate", "--flops", "4M", "--push-to-hub", name, token=hub.token, HF_DEBUG="1")
     assert done.returncode == 0, done.stderr
     assert hub.token not in done.stdout
     assert not any(hub.token.encode() in data for data in hub.files(name).values())

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import warm
 
 from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
@@ -293,8 +294,8 @@ for _ in range(30):
 def test_processes_that_write_at_once_leave_a_whole_profile(own_cache, tmp_path, profile):
     source, target = tmp_path / "one.json", own_cache / "one.json"
     source.write_text(write_profile(profile))
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, source, target]) for _ in range(3)]
-    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    writers = [warm.start("-c", WRITER, source, target) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert read_profile(target.read_bytes(), "x") == profile
     assert [file.name for file in own_cache.iterdir()] == ["one.json"]
 
