@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,12 @@ class BadInput(click.ClickException):
 
 
 class ZooGroup(click.Group):
-    """Turns errors of the library and of usage into one line on stderr and exit code 2."""
+    """Turns errors of the library and of usage into one line on stderr and exit code 2; its commands take --import."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command."""
+        cmd.params.append(import_option())
+        super().add_command(cmd, name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the group's own options."""
@@ -102,6 +110,31 @@ class UserPath(click.ParamType):  # type: ignore[type-arg]
             return Path(value).expanduser()
         except RuntimeError:
             self.fail(f"{value} names no user's home folder; write the path in full.", param, ctx)
+
+
+def import_option() -> click.Option:
+    """The option by which a command sees what somebody's own module registers: spaces, costs, samplers."""
+    return click.Option(
+        ["--import", "modules"], multiple=True, metavar="MODULE", expose_value=False,
+        callback=lambda _, __, names: import_modules(names),
+        help="Python module that registers search spaces, here or installed; repeat for several.",
+    )  # fmt: skip
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules from the working directory, or installed ones.
+
+    Raises:
+        click.UsageError: If one is not found, or fails.
+    """
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # somebody's module may raise whatever it likes
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise click.UsageError(f"Cannot import {name}: {reason}; mend it, or name one that is here.") from error
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:

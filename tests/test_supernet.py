@@ -370,7 +370,7 @@ def test_residual_layers_can_start_as_the_identity():
 @pytest.mark.parametrize("name", ["greedynas", "greedynas_se"])
 def test_spaces_of_other_blocks_have_no_unified_supernet(name):
     with pytest.raises(
-        SpaceError, match=rf"supernet of {name} is not possible: choices are one kernel each.* Take sgnas_imagenet"
+        SpaceError, match=rf"supernet of {name} is not possible; it needs: choices are one kernel each.*search=Form"
     ):
         UnifiedSupernet(SPACES[name])
 

@@ -40,8 +40,8 @@ class UnifiedSupernet(Supernet):
         problems = _problems(space)
         if problems:
             raise SpaceError(
-                f"A unified supernet of {space.name} is not possible: {'; '.join(problems)}. "
-                "Take sgnas_imagenet, sgnas_cifar or sgnas_micro, or change the space."
+                f"A unified supernet of {space.name} is not possible; it needs: {'; '.join(problems)}. "
+                "Change the space, such as by search=Form('relu6', 'relu6'), or take sgnas_micro as a pattern."
             )
         self.act = create_act_layer(form.stem_act, inplace=True)
         block_act = create_act_layer(form.block_act, inplace=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from sgnas_zoo.cli_options import one_line
+from sgnas_zoo.cli_options import import_modules, import_option, one_line
 from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.stopping import stoppable
@@ -26,8 +26,8 @@ UNPROVEN = "unproven"
 class RecipeCommand(click.Command):
     """A command whose options also come from YAML, under its own name as top-level key; all mistakes show at once.
 
-    It adds ``--config FILE``. An error of usage or of the library is one line on stderr and exit code 2, as is a signal
-    with an exit code of its own.
+    It adds ``--config FILE`` and ``--import MODULE``. An error of usage or of the library is one line on stderr and
+    exit code 2, as is a signal with an exit code of its own.
 
     Args:
         configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``; what
@@ -41,6 +41,7 @@ class RecipeCommand(click.Command):
         self.params.append(
             click.Option(["--config"], type=click.Path(path_type=Path), expose_value=False, help=help_text)
         )
+        self.params.append(import_option())
 
     @property
     def section(self) -> str:
@@ -63,6 +64,7 @@ class RecipeCommand(click.Command):
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True
         given, rest, _ = parser.parse_args(args=list(args))
+        import_modules(given.get("modules") or ())  # before a space is asked for
         asks_for_help = any(param.is_eager and param.name in given for param in self.get_params(ctx))
         if not ctx.resilient_parsing and not asks_for_help:
             mistakes = [self._unknown("option", word, self._spellings(ctx)) for word in rest if word.startswith("-")]
