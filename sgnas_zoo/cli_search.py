@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sgnas_zoo.cli_options import Count, UserPath, column_options, told
 from sgnas_zoo.stopping import stoppable
-
-if TYPE_CHECKING:
-    from sgnas_zoo.training.searching import Search
 
 SETTINGS, RESULT, FRONT, PLOT, SCORES = "settings.json", "result.json", "front.json", "front.png", "evaluations.jsonl"
 FREE_TO_CHANGE = ("output", "resume", "workers")
@@ -40,46 +37,25 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
 @stoppable("go on with --resume.")
-def search(strategy: str, space: str | None, supernet: str, dataset: str, output: Path,
-           image_column: str | None, label_column: str | None, objectives: str, images: int, workers: int,
-           resume: bool, **options: Any) -> None:  # fmt: skip
+def search(output: Path, supernet: str, dataset: str, objectives: str, resume: bool, **options: Any) -> None:
     """Search a supernet for the most accurate architecture within bounds, or for a front."""
     from sgnas_zoo.files import write_whole
-    from sgnas_zoo.hub.supernets import load_supernet
-    from sgnas_zoo.search.strategies import STRATEGIES
-    from sgnas_zoo.training.candidates import EvaluationLog, held_out_images, inherited_accuracy
     from sgnas_zoo.training.options import resolved
-    from sgnas_zoo.training.runs import make_accelerator
-    from sgnas_zoo.training.searching import check_objectives
-    from sgnas_zoo.training.sources import Source
+    from sgnas_zoo.training.searches import plan_search
 
-    STRATEGIES[strategy]
-    aims = objectives.split(",")
-    check_objectives(aims)
-    trained = load_supernet(supernet)
-    own = trained.supernet.space
-    if space not in (None, own.name):
-        raise click.UsageError(f"This supernet is of {own.name}, not {space}; leave --space out or name another.")
     settings = {
         name: value for name, value in resolved(click.get_current_context()).items() if name not in FREE_TO_CHANGE
     }
     open_search(output, settings, resume, (RESULT, FRONT, PLOT, SCORES))
     with told():
-        asked = _search(trained, strategy, aims, **options)
-    accelerator = make_accelerator()
-    held = held_out_images(trained, Source(dataset, image_column, label_column), images)
-    trained.supernet.to(accelerator.device)
-    score = inherited_accuracy(trained, held, accelerator, workers=workers)
-    main = accelerator.is_main_process
-    if main:
+        planned = plan_search(supernet, dataset, objectives=objectives.split(","), **options)
+    if planned.accelerator.is_main_process:
         write_whole(output / SETTINGS, settings)
-    total = 1 if strategy == "generator" else asked.population * (1 + asked.generations)
-    result = asked.run(EvaluationLog(output / SCORES, own, score, writes=main, total=total))
-    accelerator.end_training()
-    if main:
-        record = {**result, "dataset": dict(held.record), "weights": trained.origin(), "settings": settings}
+    result = planned.run(output / SCORES)
+    if planned.accelerator.is_main_process:
+        record = {**result, "settings": settings}
         write_whole(output / RESULT, {name: value for name, value in record.items() if name != "front"})
-        _write_front(output, result, asked)
+        _write_front(output, result)
         click.echo(_line(result))
 
 
@@ -117,32 +93,14 @@ def open_search(output: Path, settings: Mapping[str, Any], resume: bool, names: 
         raise click.UsageError(f"The search in {output} has other settings ({'; '.join(different)}); repeat them.")
 
 
-def _search(trained: Any, strategy: str, objectives: list[str], *, generator: str | None, profile: str | None,
-            population: int, generations: int, seed: int, **budgets: Any) -> Search:  # fmt: skip
-    """Put a search together, and refuse what cannot be found before anything is measured."""
-    from sgnas_zoo.api.resolve import load
-    from sgnas_zoo.search.budgets import single, stated
-    from sgnas_zoo.training.searching import Search, cost_tables
-
-    space = trained.supernet.space
-    limits = single(stated(**budgets))
-    if strategy == "generator" and not limits:
-        raise click.UsageError("A generator answers a budget; add --flops 330M, or another.")
-    if profile and "latency" not in (*limits, *objectives):
-        raise click.UsageError("--profile is about latency; add --latency 20ms, or name latency in --objectives.")
-    makes = load(generator, space.name) if strategy == "generator" or generator else None
-    tables = cost_tables(space, trained.supernet.num_classes, [*limits, *objectives], profile)
-    return Search(space, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed)
-
-
-def _write_front(output: Path, result: Mapping[str, Any], asked: Search) -> None:
+def _write_front(output: Path, result: Mapping[str, Any]) -> None:
     """Write the front as JSON and as a plot over its first cost."""
     from sgnas_zoo.files import write_whole
     from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
     from sgnas_zoo.training.curves import Panel, plot_panels
 
     write_whole(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
-    cost = next(name for name in asked.objectives if name != "accuracy")
+    cost = next(name for name in result["objectives"] if name != "accuracy")
     scale, unit = SCALES[cost]
     series = {result["strategy"]: [(row[BUDGET_COSTS[cost]] / scale, row["top1"]) for row in result["front"]]}
     plot_panels(output / PLOT, [Panel(unit, "held-out top-1 with inherited weights, %", series)])
