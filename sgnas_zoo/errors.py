@@ -76,6 +76,10 @@ class UntrainedWarning(UserWarning):
     """A saved model's weights are a fresh initialisation."""
 
 
+class NewHeadWarning(UserWarning):
+    """A classifier has no weights, as they are for other classes."""
+
+
 def shown(value: object, most: int = 80) -> str:
     """How a value that somebody gave reads in a message: printable, on one line, and not long."""
     try:

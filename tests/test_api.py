@@ -355,3 +355,36 @@ def test_resolutions_that_no_space_takes_are_refused_alike():
     for door in (create_model, timm.create_model):
         with pytest.raises(SpaceError, match="resolution"):
             door("sgnas", flops=4e6, resolution=0)
+
+
+# --- searches from Python
+
+
+def test_a_search_from_python_is_that_of_the_command(made, photos, tmp_path):
+    few = {"population": 4, "generations": 1, "seed": 3, "workers": 0}
+    found = sgnas_zoo.search_supernet(made / "supernet", photos, flops=4e6, **few)
+    options = [part for name, value in few.items() for part in (f"--{name}", str(value))]
+    done = CliRunner().invoke(
+        main, ["search", "--supernet", str(made / "supernet"), "--dataset", str(photos), "--flops", "4M", "--output",
+               str(tmp_path / "found"), *options]
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "found" / "result.json").read_text())
+    for name in ("best", "requested", "evaluations", "dataset", "weights"):
+        assert written[name] == json.loads(json.dumps(found[name])), name
+    with pytest.raises(UnknownNameError, match="Unknown cost 'flopz'"):
+        sgnas_zoo.search_supernet(made / "supernet", photos, flopz=4e6)
+    with pytest.raises(UnknownNameError, match="This supernet is of sgnas_micro, not spos"):
+        sgnas_zoo.search_supernet(made / "supernet", photos, space="spos")
+
+
+def test_a_comparison_from_python_has_a_row_for_each_search(made, photos):
+    found = sgnas_zoo.compare_strategies(
+        "sgnas_micro", ["random", "generator"], [3e6, 4e6], photos, supernets={"": made / "supernet"},
+        generator=made / "generator", population=4, generations=1, images=3, workers=0,
+    )  # fmt: skip
+    assert [(row["strategy"], row["budget"]) for row in found["rows"]] == [
+        ("random", 3e6), ("generator", 3e6), ("random", 4e6), ("generator", 4e6),
+    ]  # fmt: skip
+    assert {row["macs"] <= row["budget"] for row in found["rows"]} == {True}
+    assert len(found["totals"]) == 2

@@ -189,7 +189,7 @@ def test_strategies_may_have_a_supernet_each(made, photos, tmp_path):
         (("--budgets", "3M,,4M"), "is no budget; write a positive count such as 350M"),
         (("--cost", "latency", "--budgets", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
         (("--cost", "flop"), "Unknown cost 'flop': did you mean flops"),
-        (("--supernet", "greedy=x"), "--supernet greedy=... is of none of the strategies"),
+        (("--supernet", "greedy=x"), "The supernet of greedy is of none of the strategies"),
         (("--images", "6"), "6 images were held out; take fewer than that with --images"),
         (("--dataset", "nowhere"), "nowhere"),
         (("--generator", "nowhere", "--strategies", "generator"), "nowhere"),

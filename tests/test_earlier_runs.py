@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recipe_runs import checkpoints, furthest, run_recipe, trained_weights, write_colours
+from recipe_runs import checkpoints, furthest, run_recipe, trained_weights
 
 from sgnas_zoo.training.checkpoints import Checkpoints
 
@@ -15,11 +15,11 @@ EARLIER = json.loads((Path(__file__).parent / "data" / "earlier_runs.json").read
 
 
 @pytest.fixture
-def earlier(made, tmp_path, monkeypatch):
+def earlier(made, colours, tmp_path, monkeypatch):
     """Folder of a run of a recipe as it lay there when it was killed, and of one that never was."""
     monkeypatch.setattr(Checkpoints.__init__, "__kwdefaults__", {"every_minutes": 0, "keep": 99})
     supernet, model = str(made / "supernet"), f"local-dir:{made / 'model'}"
-    places = {"dataset": write_colours(tmp_path / "colours"), "supernet": supernet, "model": model}
+    places = {"dataset": str(colours), "supernet": supernet, "model": model}
 
     def make(name):
         saved = {

@@ -10,7 +10,7 @@ from timm.models import EfficientNet, ResNet, build_model_with_cfg
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgnas_zoo.api.create import COST_NEUTRAL
+from sgnas_zoo.api.checks import COST_NEUTRAL
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ZooError
 from sgnas_zoo.models.shufflenet import ShuffleNet
@@ -186,9 +186,9 @@ def test_no_entry_of_a_pretrained_config_breaks_a_budget(overlay, door):
 
 def test_neutral_keywords_are_neutral():
     assert COST_NEUTRAL.issubset(DEARER)
-    plain = counted(timm.create_model("sgnas", **BUDGETS["zoo"]), 32, 3)
+    plain = counted(timm.create_model("sgnas", **BUDGETS["sgnas"]), 32, 3)
     for keyword in COST_NEUTRAL - {"num_classes", "in_chans"}:  # those a budget knows
-        model = timm.create_model("sgnas", **BUDGETS["zoo"], **{keyword: DEARER[keyword]})
+        model = timm.create_model("sgnas", **BUDGETS["sgnas"], **{keyword: DEARER[keyword]})
         assert counted(model, 32, 3) == plain, keyword
 
 

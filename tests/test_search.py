@@ -351,10 +351,10 @@ def test_a_search_is_not_begun_twice_in_one_folder(made, photos, tmp_path):
     ("more", "message"),
     [
         (("--strategy", "evolutoin"), "Unknown strategy 'evolutoin': did you mean evolution"),
-        (("--space", "spos"), "This supernet is of sgnas_micro, not spos; leave --space out"),
+        (("--space", "spos"), "This supernet is of sgnas_micro, not spos; leave space out"),
         (("--objectives", "accuracy,flop"), "Unknown objective 'flop': did you mean flops"),
         (("--flops", "100K"), "is below what sgnas_micro can do"),
-        (("--profile", "x.json"), "--profile is about latency; add --latency 20ms"),
+        (("--profile", "x.json"), "A profile is about latency; add a latency such as 20ms"),
         (("--latency", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
         (("--supernet", "nowhere"), "nowhere"),
         (("--dataset", "nowhere"), "nowhere"),

@@ -162,7 +162,7 @@ def check_all(artifacts, tmp_path, monkeypatch, say, kind, every):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_fields_of_configs_are_shown_as_text(artifacts, tmp_path, monkeypatch, say, kind):
-    check_all(artifacts, tmp_path, monkeypatch, say, kind, {"model": 13, "supernet": 13, "profile": 5}.get(kind, 3))
+    check_all(artifacts, tmp_path, monkeypatch, say, kind, {"model": 13, "supernet": 8, "profile": 5}.get(kind, 3))
 
 
 @pytest.mark.slow

@@ -5,12 +5,13 @@ To add a kind: write ``hub/<kind>s.py`` as the docstring of this package says, a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgnas_zoo.errors import ArtifactError
+from sgnas_zoo.errors import ArtifactError, UntrainedWarning
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE, WEIGHTS, Artifact, described_by, kind_name
 from sgnas_zoo.hub.generators import load_generator
@@ -89,5 +90,7 @@ def check_folder(folder: Path) -> Kind:
             Artifact(folder).weights()
         elif not (folder / name).is_file():
             raise ArtifactError(f"{folder} lacks {name}; let its recipe write it again.")
-    kind.load(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedWarning)  # its card says so
+        kind.load(folder)
     return kind

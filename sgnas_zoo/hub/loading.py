@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from sgnas_zoo.errors import ArtifactError, UntrainedWarning, ZooError, printable
+from sgnas_zoo.errors import ArtifactError, NewHeadWarning, UntrainedWarning, ZooError, printable
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, Artifact, brief, check_header, check_values, invalid_config
 from sgnas_zoo.hub.model_fields import DESCRIPTIVE, LOADING, Config, Counted, Look, OurConfig, Plain
@@ -83,7 +83,7 @@ def warn_of_new_head(known: int, wanted: int | None) -> None:
     if wanted and wanted != known:
         warnings.warn(
             f"The classifier is new: it has {wanted} classes, the weights know {known}; fine-tune the model "
-            "(recipes/finetune.py).", stacklevel=4,
+            "(recipes/finetune.py).", NewHeadWarning, stacklevel=4,
         )  # fmt: skip
 
 

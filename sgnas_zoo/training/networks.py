@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from sgnas_zoo.api.create import create_model, is_model
 from sgnas_zoo.api.request import Pretrained
-from sgnas_zoo.errors import PretrainedError, UnknownNameError, ZooError
+from sgnas_zoo.errors import NewHeadWarning, PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.artifacts import WEIGHTS, Artifact
 from sgnas_zoo.hub.loading import read_stated
@@ -61,7 +62,9 @@ def make_network(
     try:
         if model and resolution:
             kwargs |= _sized(model, resolution)
-        return create_model(name, pretrained=pretrained, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NewHeadWarning)  # it is to be trained
+            return create_model(name, pretrained=pretrained, **kwargs)
     except ZooError:
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, SafetensorError) as error:
