@@ -138,7 +138,7 @@ class RecipeCommand(click.Command):
         return [spelling for param in self.get_params(ctx) for spelling in param.opts]
 
     def _unknown(self, kind: str, word: object, known: Iterable[str]) -> str:
-        near = get_close_matches(str(word).split("=")[0], list(known), n=3, cutoff=0.5)
+        near = get_close_matches(str(word).split("=")[0], list(known), n=3, cutoff=0.6)
         return f"unknown {kind} {word}, " + (f"did you mean {' or '.join(near)}?" if near else "see --help")
 
 
