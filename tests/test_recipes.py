@@ -352,7 +352,7 @@ def test_accelerate_launches_them(data, model, tmp_path):
     run = ("--model", f"local-dir:{model}", "--dataset", data["two"], "--workers", 0, "--batch-size", 8, "--epochs", 1)
     _, err = finish(start(data, "finetune", *run, "--output", tmp_path / "tuned", launcher=ACCELERATE))
     assert "Model: " in err
-    assert read(tmp_path / "tuned" / "config.json")["sgnas"]["weights"] == "fine-tuned"
+    assert read(tmp_path / "tuned" / "config.json")["zoo"]["weights"] == "fine-tuned"
 
 
 @pytest.mark.slow

@@ -438,6 +438,7 @@ def copied(made, tmp_path, kind, **changes):
 HOSTILE = [
     ("model", {"num_classes": 10**9}),
     ("model", {"num_classes": True}),
+    ("model", {"pretrained_cfg__fixed_input_size": True}),
     ("model", {"model_args__in_chans": 10**9}),
     ("model", {"model_args__stem_size": 10**9}),
     ("model", {"model_args__arch": "3" * 10**6}),

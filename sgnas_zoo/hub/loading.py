@@ -157,11 +157,13 @@ def _ghost(name: str, stated: Stated) -> nn.Module:
     Raises:
         ArtifactError: If it describes none.
     """
-    classes = stated.pretrained_cfg["num_classes"]
+    cfg, classes = dict(stated.pretrained_cfg), stated.pretrained_cfg["num_classes"]
     arguments = {key: value for key, value in stated.arguments.items() if key != "weights"}  # it is said once
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            ghost: nn.Module = timm.create_model(stated.architecture, num_classes=classes, **arguments)
+            ghost: nn.Module = timm.create_model(
+                stated.architecture, pretrained_cfg=cfg, num_classes=classes, **arguments
+            )
     except ZooError as error:
         raise ArtifactError(f"The config of {name} is not valid: {brief(error)}") from error
     except Exception as error:  # there is nothing that a network may not raise at arguments it was not made for
