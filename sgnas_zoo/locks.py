@@ -18,7 +18,8 @@ from sgnas_zoo.errors import ArtifactError
 
 WORK = ".sgnas-zoo"
 LOCK, OWNER, NAMES = "lock", "owner.json", "names.json"
-TRIES = 5
+TRIES, SWEEP = 20, 10
+"""How often to begin anew where others remove a hidden folder, and seconds that looking through one may take them."""
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def workplace(folder: Path) -> Iterator[Path]:
             with suppress(OSError, ArtifactError), locked(work, folder):
                 pass  # leaving it removes it
     work = folder / f"{WORK}-{secrets.token_hex(6)}"
-    with locked(work, folder):
+    with locked(work, folder, SWEEP):  # whoever else begins here may take it for a dead one's, for a moment
         yield work
 
 
@@ -68,7 +69,7 @@ def _acquire(lock: FileLock, work: Path, folder: Path, wait: float) -> None:
             work.mkdir()
         try:
             lock.acquire(timeout=wait)
-        except FileNotFoundError:  # whoever had it removed the folder this moment
+        except (FileNotFoundError, FileExistsError):  # whoever had it removed the folder this moment
             continue
         except Timeout:
             raise ArtifactError(

@@ -569,3 +569,19 @@ def test_nothing_else_writes_where_a_user_may_point():
     assert [*calls("import os; os.replace(a, b); 'a'.replace('b', 'c'); p.open('wb'); open(p, mode='a'); open(p)")] == [
         "replace", "open", "open",
     ]  # fmt: skip
+
+
+BUSY = """
+import sys
+from pathlib import Path
+from sgnas_zoo.files import write_file
+for number in range(150):
+    write_file(Path(sys.argv[1]) / "same.json", str(number))
+"""
+
+
+def test_writers_that_begin_at_once_take_no_living_one_for_dead(tmp_path):
+    """Each looks through the others' hidden folders as they come and go."""
+    writers = [warm.start("-c", BUSY, tmp_path) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert [file.name for file in tmp_path.iterdir()] == ["same.json"]
