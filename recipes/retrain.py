@@ -16,15 +16,14 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals()
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import click
 from accelerate.utils import set_seed
 from timm.scheduler import create_scheduler_v2
 
 from sgnas_zoo.training import networks
-from sgnas_zoo.training.accumulation import launched
 from sgnas_zoo.training.config import (
     ABOVE_0,
     FACTOR,
@@ -38,13 +37,12 @@ from sgnas_zoo.training.config import (
     Run,
     Steps,
 )
-from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fields import group, option
-from sgnas_zoo.training.fitting import fit
+from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
-from sgnas_zoo.training.runs import make_accelerator, measuring_loader, save_into, training_loader
-from sgnas_zoo.training.sources import LabelledImages, open_splits
+from sgnas_zoo.training.runs import make_accelerator, training_loader
+from sgnas_zoo.training.sources import LabelledImages
 from sgnas_zoo.training.transforms import train_transform
 
 PAPER_FLOPS = 350e6
@@ -83,10 +81,7 @@ def main(config: Config) -> None:
     accelerator = make_accelerator(config.run.output, config.run.report_to)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
-    kept, held, final = open_splits(
-        config.data.source, given.holdout, given.eval_split, seed=config.steps.seed,
-        streaming=config.reading.streaming, limit=config.data.limit,
-    )  # fmt: skip
+    kept, held, final = open_images(config)
 
     # Network: from scratch. What it sees is noted in it, and measuring looks there.
     set_seed(config.steps.seed)
@@ -107,9 +102,7 @@ def main(config: Config) -> None:
         color_jitter=given.color_jitter, auto_augment=config.aa, re_prob=config.reprob, **look,
     )  # fmt: skip
     loader = training_loader(kept, harder, accelerator, config)
-    on_corrupt, workers = config.reading.on_corrupt, config.data.workers
-    final_loader = measuring_loader(final, network, accelerator, on_corrupt=on_corrupt, workers=workers)
-    watched = final_loader if final is held or not held else measuring_loader(held, network, accelerator)
+    watched, final_loader = look_loaders(held, final, network, accelerator, config)
 
     def schedule(optimizer: Any, updates: int) -> Any:
         return create_scheduler_v2(
@@ -119,20 +112,9 @@ def main(config: Config) -> None:
         )[0]  # fmt: skip
 
     fitted = fit(network, loader, watched, accelerator, "retrain", config, schedule=schedule, eps=config.opt_eps)
-    if fitted is None:
-        return
-
-    # The model, in full precision, measured as evaluate.py measures it.
-    figures = evaluate(fitted.network, final_loader, accelerator)
-    if accelerator.is_main_process:
-        ran = {"seed": config.steps.seed, "epochs": config.steps.epochs, "hours": fitted.hours, **launched(accelerator)}
-        measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
-        describe(fitted.network, kept, config)
-        metrics = {**figures, **measured_on, **ran, "ema": bool(given.ema_decay)}
-        save_into(config.run.output, fitted.network, "retrained", metrics)
-        said = f"Model: {config.run.output}, top-1 {figures['top1']:.2f} % on {final.record['split']}"
-        click.echo(said, err=True)
-    accelerator.end_training()
+    if fitted is not None:
+        told = partial(describe, kept=kept, config=config)
+        finish(fitted, "retrained", final, final_loader, accelerator, config, told)
 
 
 def describe(trained: Any, kept: LabelledImages, config: Config) -> None:

@@ -257,8 +257,9 @@ def stubs(monkeypatch):
             seen.append(network)
             return None if module.__name__ != "recipe_evaluate" else {"top1": 1.0}
 
-        stubs = {"load_images": lambda *_, **__: images, "open_splits": lambda *_, **__: (images, None, images)}
+        stubs = {"load_images": lambda *_, **__: images, "open_images": lambda *_: (images, None, images)}
         stubs |= {"measuring_loader": lambda *_, **__: [], "training_loader": lambda *_, **__: []}
+        stubs |= {"look_loaders": lambda *_: ([], [])}
         stubs |= {"evaluate": keep, "fit": keep}
         for name, stub in stubs.items():
             if hasattr(module, name):

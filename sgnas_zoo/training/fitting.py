@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
 import torch
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
@@ -13,11 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sgnas_zoo.training.accumulation import Accumulation
+from sgnas_zoo.training.accumulation import Accumulation, launched
 from sgnas_zoo.training.config import Fits
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.loop import At, Loop, Losses, Row, Task
-from sgnas_zoo.training.runs import moving_average, seed_step, share_buffers
+from sgnas_zoo.training.runs import measuring_loader, moving_average, save_into, seed_step, share_buffers
+from sgnas_zoo.training.sources import LabelledImages, open_splits
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -116,6 +118,61 @@ def fit(
     trained = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False, keep_torch_compile=False)
     final = (average.module if average else trained.eval()).to(memory_format=torch.contiguous_format)  # as it is loaded
     return Fitted(final, round(done.seconds / 3600, 3))
+
+
+def open_images(config: Fits) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
+    """What is trained on, what is watched meanwhile if it is held out, and what the final figure is measured on.
+
+    Raises:
+        DataError: As ``open_splits`` does.
+    """
+    return open_splits(
+        config.data.source, config.fit.holdout, config.fit.eval_split, seed=config.steps.seed,
+        streaming=config.reading.streaming, limit=config.data.limit,
+    )  # fmt: skip
+
+
+def look_loaders(
+    held: LabelledImages | None, final: LabelledImages, network: nn.Module, accelerator: Accelerator, config: Fits
+) -> tuple[Any, Any]:
+    """Loaders of what is watched meanwhile and of what the final figure is measured on; one where both are the same.
+
+    Raises:
+        DataError: If their classes are not the network's.
+    """
+    on_corrupt, workers = config.reading.on_corrupt, config.data.workers
+    measured = measuring_loader(final, network, accelerator, on_corrupt=on_corrupt, workers=workers)
+    return measured if final is held or not held else measuring_loader(held, network, accelerator), measured
+
+
+def finish(
+    fitted: Fitted, weights: str, final: LabelledImages, loader: Any, accelerator: Accelerator, config: Fits,
+    describe: Callable[[nn.Module], object],
+) -> None:  # fmt: skip
+    """Measure a trained network, in full precision, as evaluate.py measures it, and save it into the folder of its run.
+
+    Args:
+        fitted: The network.
+        weights: Where its weights come from, for the card.
+        final: What the figure is measured on.
+        loader: Of it.
+        accelerator: Of the run.
+        config: Of the recipe.
+        describe: Notes in the network what it is; called on the main process.
+
+    Raises:
+        ArtifactError: If it cannot be written.
+    """
+    figures = evaluate(fitted.network, loader, accelerator)
+    if accelerator.is_main_process:
+        ran = {"seed": config.steps.seed, "epochs": config.steps.epochs, "hours": fitted.hours, **launched(accelerator)}
+        measured_on = {key: final.record[key] for key in ("source", "split", "part", "limit")}
+        describe(fitted.network)
+        metrics = {**figures, **measured_on, **ran, "ema": bool(config.fit.ema_decay)}
+        save_into(config.run.output, fitted.network, weights, metrics)
+        said = f"Model: {config.run.output}, top-1 {figures['top1']:.2f} % on {final.record['split']}"
+        click.echo(said, err=True)
+    accelerator.end_training()
 
 
 def _optimizer(network: nn.Module, config: Fits, more: Mapping[str, Any]) -> Optimizer:

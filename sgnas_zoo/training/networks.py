@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,18 @@ def make_network(
         raise UnknownNameError(f"--model names one network; leave out {' and '.join(beside)}, or --model.")
     else:
         name = model
-    try:
+    with _foreign_errors_as_ours(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewHeadWarning)  # it is to be trained
         if model and resolution:
             kwargs |= _sized(model, resolution)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NewHeadWarning)  # it is to be trained
-            return create_model(name, pretrained=pretrained, **kwargs)
+        return create_model(name, pretrained=pretrained, **kwargs)
+
+
+@contextmanager
+def _foreign_errors_as_ours(name: str | None) -> Iterator[None]:
+    """Tell what timm and torch raise about options that are not for a network in one line."""
+    try:
+        yield
     except ZooError:
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, SafetensorError) as error:
