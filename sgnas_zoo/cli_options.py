@@ -134,7 +134,7 @@ def import_modules(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except Exception as error:  # somebody's module may raise whatever it likes
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            raise click.UsageError(f"Cannot import {name}: {reason}; mend it, or name one that is here.") from error
+            raise click.UsageError(f"Cannot import {name}: {reason}; fix the module or correct its name.") from error
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:

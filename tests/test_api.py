@@ -321,7 +321,7 @@ def test_an_unknown_tag_suggests_those_of_its_space():
 
 @pytest.mark.parametrize("name", ["nope.json", "./nope.json"])
 def test_a_missing_profile_is_called_one(name):
-    with pytest.raises(ArtifactError, match=r"There is no profile .*sgnas-zoo profile --output"):
+    with pytest.raises(ArtifactError, match=r"Profile .* does not exist.*sgnas-zoo profile --output"):
         generate(latency="20ms", profile=name)
 
 

@@ -107,7 +107,9 @@ def test_damaged_profiles(profile_file, content, named):
 
 
 def test_profiles_that_are_not_there():
-    assert "no profile" in refused("generate", "--latency", "1ms", "--profile", "nowhere.json")
+    assert "Profile 'nowhere.json' does not exist" in refused(
+        "generate", "--latency", "1ms", "--profile", "nowhere.json"
+    )
 
 
 def test_a_device_that_is_not_here(profile_file):

@@ -29,7 +29,7 @@ def load_profile(place: str | Path, access: Access = Access()) -> Profile:  # no
         found, source = read_place(place), ""
     except ArtifactError as error:
         raise ArtifactError(
-            f"There is no profile {str(place)[:200]!r}: no file or folder, and no Hub repo id; make one with "
+            f"Profile {str(place)[:200]!r} does not exist; name a file, a folder or USER/NAME, or make one with "
             "`sgnas-zoo profile --output FILE`."
         ) from error
     path = found.folder or Path(PROFILE)
