@@ -64,10 +64,8 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
 
 def _amounts(cost: str, budgets: str) -> list[float] | list[str]:
     """The budgets, each once; latencies as they were written."""
-    from sgnas_zoo.errors import unknown_name
-    from sgnas_zoo.search.budgets import BUDGET_COSTS
+    from sgnas_zoo.search.budgets import check_budget_name
 
-    if cost not in BUDGET_COSTS:
-        raise unknown_name("cost", cost, BUDGET_COSTS)
+    check_budget_name(cost)  # before the amounts are read as such
     texts = [text.strip() for text in budgets.split(",")]
     return texts if cost == "latency" else [Count().convert(text, None, None) for text in texts]

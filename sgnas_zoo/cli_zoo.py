@@ -105,6 +105,7 @@ def _family(name: str) -> dict[str, Any]:
 def _artifact(name: str) -> dict[str, Any]:
     """What an artifact says of itself, once it proves to be whole."""
     from sgnas_zoo.cli_options import told
+    from sgnas_zoo.files import record_key
     from sgnas_zoo.hub.artifacts import Artifact
     from sgnas_zoo.hub.kinds import find_kind
 
@@ -112,7 +113,7 @@ def _artifact(name: str) -> dict[str, Any]:
     kind, config = find_kind(artifact)
     with told():
         kind.load(name)
-    record = config.get("zoo", config.get("sgnas")) or {}
+    record = config.get(record_key(config)) or {}
     stated = {**config, **record, "kind": kind.name, "id": artifact.id, "revision": artifact.commit}
     return {key: stated[key] for key in SHOWN if stated.get(key) is not None}
 

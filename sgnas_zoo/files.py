@@ -221,6 +221,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def record_key(config: Mapping[str, Any]) -> str:
+    """Where a model's config holds its record; in configs of version 1 that is ``sgnas``."""
+    return "zoo" if "zoo" in config else "sgnas"
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON as people like to read it, into a folder that is being made."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

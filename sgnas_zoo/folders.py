@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.files import MAX_CONFIG_BYTES, SWAP, parents, rename_new, renamed, user_path, writing
+from sgnas_zoo.files import MAX_CONFIG_BYTES, SWAP, parents, record_key, rename_new, renamed, user_path, writing
 from sgnas_zoo.locks import NAMES, WORK, alive, locked, workplace
 
 CONFIG, CARD, RESULTS = "config.json", "README.md", ".eval_results"
@@ -168,7 +168,7 @@ def _kind(folder: Path) -> str:
     with suppress(ValueError, RecursionError):
         config = json.loads(path.read_bytes())
         if isinstance(config, dict):
-            return "model" if isinstance(config.get("zoo", config.get("sgnas")), dict) else str(config.get("artifact"))
+            return "model" if isinstance(config.get(record_key(config)), dict) else str(config.get("artifact"))
     return ""
 
 

@@ -133,7 +133,7 @@ def answer(resolved: Resolved) -> list[Generated]:
 
 def _say_if_slack(limits: Mapping[CostTable, float], found: Generated) -> None:
     """Warn where no bound binds: more was allowed than the space can use."""
-    if all(limit > table.maximum for table, limit in limits.items()):
+    if not any(table.reaches(limit) for table, limit in limits.items()):
         asked = " and ".join(f"{limit:,.10g} {table.unit}" for table, limit in limits.items())
         warnings.warn(
             f"No network of {found.space} reaches {asked}; this is its largest, with {found.macs:,} MACs and "

@@ -49,8 +49,9 @@ def generate(
     """Answer budgets with architectures: N budgets, N results, one pass of the generator.
 
     A budget is an upper bound and is never exceeded; it is missed by at most 1 % where the space has an architecture
-    that near. Of several bounds at once all hold, and at least one is met that closely. The generator's most probable
-    architecture within the bounds is found exactly (design: constrained decode).
+    that near. Of several bounds at once all hold, and at least one is met that closely. A bound that no architecture
+    reaches always holds; where none binds, the largest architecture comes back, and a warning says so. The generator's
+    most probable architecture within the bounds is found exactly.
 
     Args:
         flops: Most FLOPs as NAS papers count them (MACs of convolutions and linear layers, batch 1); a number or N.
@@ -61,14 +62,15 @@ def generate(
             device's own with its default runtime, from the user's cache; it is measured there once, within minutes.
         measure: Measure every network made for a latency on this machine, and ask for a quicker one where it takes
             longer than the budget and the profile's 90th percentile error allow. False for a device that is not here.
-        space: Name of the search space; by default the first with a generator whose range holds the budgets.
+        space: Name of the search space; by default, of those with an embedded generator, the one that keeps all bounds
+            and spends most of the one that binds.
         generator: A loaded generator, its folder, or its Hub repo id; by default the embedded one of the space.
         resolution: Input side in pixels; by default the space's.
         num_classes: Classes; by default the space's.
         in_chans: Input channels.
 
     Raises:
-        BudgetError: If a budget cannot be read or met; names the feasible range.
+        BudgetError: If a budget cannot be read or met, or lies between two spaces; names the feasible range.
         ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
@@ -109,7 +111,7 @@ def create_model(
 
     Returns:
         For MBConv families a ``timm.models.EfficientNet``, for those of bits a ``timm.models.ResNet``; ``model.zoo``
-        holds the record of a generated one, with the commit that each of its parts was read at.
+        is the record of one of ours: what was asked for, what it has, and the commit that each part was read at.
 
     Raises:
         ZooError: For budgets that cannot be met, unknown names and missing weights.
@@ -120,20 +122,24 @@ def create_model(
     check_name("model_name", model_name, Path)
     check_name("pretrained", pretrained, Path, bool)
     with logged_in(asked.pop("token", None)):
-        asked = {name: whole(value) for name, value in asked.items() if value is not None}
-        name = None if model_name is None else str(model_name)
-        family = None if name is None else name.partition(".")[0]
-        made = family in families() and any(word in asked for word in MAKING)  # then the name is no folder's
-        if model_name is not None and not made and read_name(model_name, is_model) is not None:
-            return _load(model_name, pretrained, asked)
-        if name is not None:
-            _check_name(name, pretrained)
-            if family not in families():
-                return _fixed(name, pretrained, asked)
-        resolved = resolve(_request(asked, family, pretrained))
-        model: nn.Module = timm.create_model(
-            name or resolved.space.family, bool(pretrained), resolved=resolved, **for_timm(asked)
-        )
+        return _create(model_name, pretrained, {name: whole(v) for name, v in asked.items() if v is not None})
+
+
+def _create(model_name: str | Path | None, pretrained: Pretrained, asked: Mapping[str, Any]) -> nn.Module:
+    """``create_model``, logged in."""
+    name = None if model_name is None else str(model_name)
+    family = None if name is None else name.partition(".")[0]
+    made = family in families() and any(word in asked for word in MAKING)  # then the name is no folder's
+    if model_name is not None and not made and read_name(model_name, is_model) is not None:
+        return _load(model_name, pretrained, asked)
+    if name is not None:
+        _check_name(name, pretrained)
+        if family not in families():
+            return _fixed(name, pretrained, asked)
+    resolved = resolve(_request(asked, family, pretrained))
+    model: nn.Module = timm.create_model(
+        name or resolved.space.family, bool(pretrained), resolved=resolved, **for_timm(asked)
+    )
     forget_request(model)
     return model
 

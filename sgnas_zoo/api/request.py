@@ -98,14 +98,13 @@ def _parsed(
     check_name("pretrained", pretrained, Path, bool)
     check_name("generator", given.get("generator"), Path, ArchGenerator)
     check_name("profile", given.get("profile"), Path, Profile)
-    for name in ("space", "arch", "revision"):
-        if name != "arch" or not isinstance(given.get(name), str):  # an architecture may be long
-            check_name(name, given.get(name))
+    check_name("space", given.get("space"))
+    if not isinstance(given.get("arch"), str):  # an architecture may be long
+        check_name("arch", given.get("arch"))
     refuse_token(given)
     own = {name: given[name] for name in ("arch", "space", "form", "generator", "profile", "measure") if name in given}
-    reach = {name: given[name] for name in ("revision", "cache_dir", "local_files_only") if name in given}
     conditions = {name: whole(given[name]) for name in CONDITIONS if name in given}
-    access = Access(token=_token.get(), **reach)
+    access = reach(given)
     return Request(budgets=budgets, family=family, pretrained=pretrained, conditions=conditions, access=access, **own)
 
 
@@ -136,9 +135,14 @@ def logged_in(token: object) -> Iterator[None]:
 
 
 def reach(asked: Mapping[str, Any]) -> Access:
-    """How to reach the Hub, by a call's keywords."""
-    return _parsed({name: asked.get(name) for name in ("revision", "cache_dir", "local_files_only")}, {}, None,
-                   False).access  # fmt: skip
+    """How to reach the Hub, by a call's keywords and the token in use.
+
+    Raises:
+        UnknownNameError: If the revision is no name.
+    """
+    named = {name: asked[name] for name in ("revision", "cache_dir", "local_files_only") if asked.get(name) is not None}
+    check_name("revision", named.get("revision"))
+    return Access(token=_token.get(), **named)
 
 
 def refuse_token(keywords: Mapping[str, Any]) -> None:

@@ -57,11 +57,8 @@ def _meets(space: str, budgets: Mapping[str, Sequence[float]]) -> bool:
 
 def _spends(space: str, budgets: Mapping[str, Sequence[float]]) -> bool:
     """Whether one bound at least of every set is within the reach of a space."""
-    reach = {name: _table(space, name).maximum for name in _counted(budgets)}
-    sets = zip(*(budgets[name] for name in reach), strict=True)
-    return "latency" in budgets or all(
-        any(limit <= most for limit, most in zip(limits, reach.values(), strict=True)) for limits in sets
-    )
+    reached = ([_table(space, name).reaches(limit) for limit in budgets[name]] for name in _counted(budgets))
+    return "latency" in budgets or all(map(any, zip(*reached, strict=True)))
 
 
 def _share(space: str, budgets: Mapping[str, Sequence[float]]) -> float:

@@ -70,6 +70,10 @@ class CostTable:
     fixed: float
     layers: tuple[tuple[float, ...], ...]
 
+    def reaches(self, limit: float) -> bool:
+        """Whether some architecture costs as much as a limit, in ``unit``: only then the limit binds."""
+        return limit <= self.maximum
+
     def measure(self, arch: Arch) -> float:
         """Exact cost of an architecture, in ``unit``.
 

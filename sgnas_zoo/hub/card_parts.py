@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.files import record_key
 from sgnas_zoo.hub.card_text import Fields, code, hub_id, last_part, prose
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.zoo import zoo_entries
@@ -44,8 +45,8 @@ def architecture(config: Fields) -> Arch | None:
 
 
 def record_of(config: Fields) -> Fields:
-    """The record in a model's config; in configs of version 1 it is called ``sgnas``."""
-    return config.part("zoo" if "zoo" in config.values else "sgnas")
+    """The record in a model's config."""
+    return config.part(record_key(config.values))
 
 
 def dataset_of(fields: Fields) -> Fields:

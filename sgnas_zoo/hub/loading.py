@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from sgnas_zoo.errors import ArtifactError, NewHeadWarning, UntrainedWarning, ZooError, printable
-from sgnas_zoo.files import read_config
+from sgnas_zoo.files import read_config, record_key
 from sgnas_zoo.hub.artifacts import CONFIG, Artifact, brief, check_header, check_values, invalid_config
 from sgnas_zoo.hub.model_fields import DESCRIPTIVE, LOADING, Config, Counted, Look, OurConfig, Plain
 from sgnas_zoo.hub.remote import Access
@@ -131,7 +131,7 @@ def read_stated(artifact: Artifact) -> Stated:
         raise invalid_config(artifact.id, error) from error
     cfg = {name: look[name] for name in Look.__struct_fields__ if look.get(name) is not None}
     cfg |= {"num_classes": classes, **_described(artifact.id, config, look, classes)}
-    return Stated(stated.architecture, arguments, cfg, stated.zoo or stated.sgnas)
+    return Stated(stated.architecture, arguments, cfg, getattr(stated, record_key(config)))
 
 
 def is_ours(architecture: object) -> bool:

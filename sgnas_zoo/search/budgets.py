@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgnas_zoo.errors import BudgetError, shown
+from sgnas_zoo.errors import BudgetError, shown, unknown_name
 
 BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms", "bitops": "bitops"}
 """Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
@@ -28,6 +28,16 @@ MOST = 1e18
 
 Amount = float | str | Sequence[float] | Sequence[str]
 """One budget, or N of them; a latency has a unit: "20ms"."""
+
+
+def check_budget_name(name: str) -> None:
+    """Refuse the name of a budget that there is not.
+
+    Raises:
+        UnknownNameError: With near matches, or all names.
+    """
+    if name not in BUDGET_COSTS:
+        raise unknown_name("cost", name, BUDGET_COSTS)
 
 
 def milliseconds(text: object) -> float:

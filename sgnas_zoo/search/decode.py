@@ -6,7 +6,6 @@ their exact cost, and a knapsack over the layers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.knapsack import Floats, Ints, load, solve
+from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.search.windows import Window, best_in_windows
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.spaces.variants import Merge
@@ -165,29 +165,6 @@ def _limits(bound: Bound, number: int) -> Floats:
     return limits
 
 
-def check_range(table: CostTable, limit: float) -> None:
-    """Refuse a limit that no architecture of the space can keep.
-
-    Raises:
-        BudgetError: Naming the feasible range and the nearest architecture.
-    """
-    if limit >= table.minimum and table.maximum:
-        return
-    if not table.maximum:
-        raise BudgetError(f"{table.space.name} has no {table.unit}; bound another cost, or choose another space.")
-    nearest = _cheapest(table)
-    unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit
-    hint = f"; did you mean {limit:g}e6?" if table.minimum <= limit * 1e6 <= table.maximum else "."
-    scale, suffix = (1e6, "M") if table.maximum >= 1e5 else (1.0, f" {table.unit}")
-    low, high = math.ceil(table.minimum / scale * 10) / 10, math.floor(table.maximum / scale * 10) / 10
-    end = " ms" if table.unit == "ms" else ""
-    raise BudgetError(
-        f"A budget of {limit:,.10g} {unit} is below what {table.space.name} can do{hint} "
-        f"Choose from {low:g}{suffix} to {high:g}{suffix}; "
-        f"the nearest network is {nearest} with {table.measure(nearest):,.{4 if table.unit == 'ms' else 10}g}{end}."
-    )
-
-
 def reach(merge: Merge, log_probs: Floats) -> list[Floats]:
     """Best log-probability (N, states) of every state before the first slot and after each slot."""
     reached = [np.zeros((len(log_probs), 1))]
@@ -276,14 +253,6 @@ def _total(values: Floats, picks: Ints) -> Floats:
     """Summed values (N,) of picks (N, layers), ``-inf`` where there are none."""
     total = np.take_along_axis(values, picks.clip(0)[..., None], 2).sum((1, 2))
     return np.asarray(np.where(picks[:, 0] < 0, -np.inf, total))
-
-
-def _cheapest(table: CostTable) -> Arch:
-    """The cheapest architecture of a table."""
-    space = table.space
-    merges = [space.merge(layer) for layer in range(len(table.layers))]
-    ends = (merge.variants[costs.index(min(costs))] for merge, costs in zip(merges, table.layers, strict=True))
-    return space.arch([merge.picks(variant) for merge, variant in zip(merges, ends, strict=True)])
 
 
 def _incompatible(task: _Task, problem: int) -> BudgetError:

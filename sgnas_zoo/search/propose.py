@@ -9,9 +9,10 @@ import torch
 
 from sgnas_zoo.costs import COSTS, CostTable
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.search.decode import Bound, Decoded, check_range, decode, decode_best
+from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knapsack import Floats
+from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.search.relaxation import log_probs
 
 AT_ONCE = 128
@@ -61,7 +62,7 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
 
 def spent(limits: Mapping[CostTable, Sequence[float]], number: int) -> list[CostTable]:
     """The costs of a set of budgets that are to be spent: those that the space reaches, or the first."""
-    return [table for table, amounts in limits.items() if amounts[number] <= table.maximum] or [next(iter(limits))]
+    return [table for table, amounts in limits.items() if table.reaches(amounts[number])] or [next(iter(limits))]
 
 
 def _decode(generator: ArchGenerator, targets: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:

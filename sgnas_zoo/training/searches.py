@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.resolve import load
 from sgnas_zoo.api.supernets import find_supernet
-from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError, unknown_name
+from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import Artifact
 from sgnas_zoo.hub.card_text import Fields
 from sgnas_zoo.hub.cards import EVALUATION
 from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet
 from sgnas_zoo.profiles import ProfileLike
-from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount, broadcast, single, stated
+from sgnas_zoo.search.budgets import Amount, broadcast, check_budget_name, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.strategies import STRATEGIES
 from sgnas_zoo.spaces import SPACES
@@ -117,7 +117,8 @@ def plan_search(
     """Put a search together, and refuse what cannot be found before anything is measured; see ``search_supernet``."""
     STRATEGIES[strategy]
     check_objectives(objectives)
-    _check_budgets(budgets)
+    for name in budgets:
+        check_budget_name(name)
     limits = single(stated(**budgets))
     trained = load_supernet(supernet)
     own = trained.supernet.space
@@ -182,7 +183,7 @@ def plan_comparison(
     own, names = SPACES[space], list(dict.fromkeys(strategies))
     for name in names:
         STRATEGIES[name]
-    _check_budgets([cost])
+    check_budget_name(cost)
     asked: Any = list(budgets)
     limits = list(dict.fromkeys(broadcast(stated(**{cost: asked}))[cost]))
     chosen = _supernets(supernets or {}, names, space)
@@ -206,20 +207,10 @@ def plan_comparison(
     }
     accelerator.wait_for_everyone()
     made_with = {
-        "space": space, "cost": cost,
-        "supernets": {
-            name: {**net.origin(), "supernet": net.source and net.source.named(), "training": dict(net.training)}
-            for name, (_, net) in chosen.items()
-        },
+        "space": space, "cost": cost, "supernets": {name: _told(net) for name, (_, net) in chosen.items()},
         "preparation": {name: round(contender.preparation, 1) for name, contender in contenders.items()},
     }  # fmt: skip
     return PlannedComparison(contenders, cost, limits, made_with, accelerator)
-
-
-def _check_budgets(names: Sequence[str] | Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in BUDGET_COSTS:
-            raise unknown_name("cost", name, BUDGET_COSTS)
 
 
 def _supernets(
@@ -238,6 +229,11 @@ def _supernets(
         if net.supernet.space.name != space:
             raise UnknownNameError(f"A supernet is of {net.supernet.space.name}, not {space}; name one of {space}.")
     return {name: (place, loaded[place]) for name, place in chosen.items()}
+
+
+def _told(net: TrainedSupernet) -> dict[str, Any]:
+    """What a comparison tells of a supernet."""
+    return {**net.origin(), "supernet": net.source and net.source.named(), "training": dict(net.training)}
 
 
 def _generator(place: str | Path | None, space: str) -> tuple[ArchGenerator, float]:

@@ -17,7 +17,7 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.cards import write_card
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
-from sgnas_zoo.search.decode import check_range
+from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.supernet import SAMPLERS, GreedySampler, PathSampler, Sampling, Supernet, with_smallest_kernels
 from sgnas_zoo.training.accumulation import launched
