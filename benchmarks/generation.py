@@ -17,7 +17,9 @@ from pathlib import Path
 
 OURS = "import sgnas_zoo; sgnas_zoo.create_model(flops=350e6)"
 TIMM = "import timm; timm.create_model('mobilenetv3_large_100')"
-HELP = "import sys, sgnas_zoo.cli as c; c.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
+HELP = (
+    "import sys, sgnas_zoo.cli.main as c; c.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
+)
 ANSWERS = Path(__file__).parents[1] / "recipes" / "data" / "sgnas_imagenet_answers.json"
 BATCHES = (1, 4, 16, 64, 256, 1024)
 

@@ -34,9 +34,9 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.training.accumulation import Accumulation
 from sgnas_zoo.training.config import FROM_ONE
 from sgnas_zoo.training.fields import flat, option
+from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.runs import make_accelerator
 

@@ -28,13 +28,13 @@ from sgnas_zoo.errors import printable
 from sgnas_zoo.files import check_file, write_whole
 from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.config import FROM_ONE, NUMBER, PART, Data, Reading, Weighted
+from sgnas_zoo.training.data.sources import load_images
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fields import flat, group, option
 from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input, weights_sha256
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import reads_as
 from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader
-from sgnas_zoo.training.sources import load_images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,14 +26,14 @@ from timm.scheduler import create_scheduler_v2
 from sgnas_zoo.errors import printable
 from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.config import FACTOR, Augment, Data, Fit, Optim, Reading, Run, Steps, Weighted
+from sgnas_zoo.training.data.sources import LabelledImages
+from sgnas_zoo.training.data.transforms import train_transform
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import make_accelerator, training_loader
-from sgnas_zoo.training.sources import LabelledImages
-from sgnas_zoo.training.transforms import train_transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,15 +37,15 @@ from sgnas_zoo.search.budgets import SCALES
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.config import NUMBER, Data
-from sgnas_zoo.training.curves import Panel, plot_panels
+from sgnas_zoo.training.data.sources import Source, load_images
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.evidence import random_archs, read_retrained
 from sgnas_zoo.training.fields import flat, group, option
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import claim, reads_as
+from sgnas_zoo.training.plots import Panel, plot_panels
 from sgnas_zoo.training.runs import make_accelerator, measuring_loader
-from sgnas_zoo.training.sources import Source, load_images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,13 +26,13 @@ from typing import Any
 import torch
 
 from sgnas_zoo.api.create import generate
-from sgnas_zoo.cli_compare import PAGE, PLOT, RESULT
+from sgnas_zoo.cli.compare import PAGE, PLOT, RESULT
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.files import read_config, write_file, write_json, write_whole
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.training.comparison_report import report
+from sgnas_zoo.training.searching.report import report
 from sgnas_zoo.zoo import ARTIFACTS
 
 HERE = Path(__file__).parent

@@ -37,13 +37,13 @@ from sgnas_zoo.training.config import (
     Run,
     Steps,
 )
+from sgnas_zoo.training.data.sources import LabelledImages
+from sgnas_zoo.training.data.transforms import train_transform
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import make_accelerator, training_loader
-from sgnas_zoo.training.sources import LabelledImages
-from sgnas_zoo.training.transforms import train_transform
 
 PAPER_FLOPS = 350e6
 

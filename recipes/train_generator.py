@@ -25,7 +25,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.nn import functional as F
 
-from sgnas_zoo.cli_options import Count
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.hub.supernets import load_supernet
@@ -33,16 +32,17 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.gumbel import gumbel_probs
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
+from sgnas_zoo.terminal import Count
 from sgnas_zoo.training import generators
-from sgnas_zoo.training.accumulation import Accumulation, launched
-from sgnas_zoo.training.candidates import held_out_images
 from sgnas_zoo.training.config import ABOVE_0, FACTOR, FROM_0, Augment, Data, Reading, Run, Steps
+from sgnas_zoo.training.data.transforms import train_transform
 from sgnas_zoo.training.fields import group, option
-from sgnas_zoo.training.loop import At, Loop, Losses, Row, Task
+from sgnas_zoo.training.loop.accumulation import Accumulation, launched
+from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import make_accelerator, training_loader
-from sgnas_zoo.training.transforms import train_transform
+from sgnas_zoo.training.searching.candidates import held_out_images
 
 
 @dataclass(frozen=True, kw_only=True)

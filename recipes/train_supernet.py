@@ -29,16 +29,16 @@ from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import make_supernet
 from sgnas_zoo.training import supernets
-from sgnas_zoo.training.accumulation import Accumulation
 from sgnas_zoo.training.config import FROM_ONE, PART, SIDE, Augment, Data, Optim, Paths, Reading, Run, Steps
+from sgnas_zoo.training.data.sources import load_images
+from sgnas_zoo.training.data.transforms import eval_transform, train_transform
 from sgnas_zoo.training.fields import flat, group, option
-from sgnas_zoo.training.loop import At, Loop, Losses
+from sgnas_zoo.training.loop.accumulation import Accumulation
+from sgnas_zoo.training.loop.epochs import At, Loop, Losses
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import make_accelerator, plain_loader, training_loader
-from sgnas_zoo.training.sources import load_images
 from sgnas_zoo.training.surrogate import surrogate_losses
-from sgnas_zoo.training.transforms import eval_transform, train_transform
 
 
 @dataclass(frozen=True, kw_only=True)

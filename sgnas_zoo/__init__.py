@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sgnas_zoo import _timm_hook
+from sgnas_zoo.integrations.timm import import_hook
 
 if TYPE_CHECKING:
     from sgnas_zoo.api.answer import Generated
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sgnas_zoo.hub.supernets import load_supernet
     from sgnas_zoo.models.deploy import deploy
     from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
-    from sgnas_zoo.training.searches import compare_strategies, search_supernet
+    from sgnas_zoo.training.searching.plans import compare_strategies, search_supernet
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,11 +39,11 @@ _MODULES = {
     "sgnas_zoo.hub.supernets": ("load_supernet",),
     "sgnas_zoo.models.deploy": ("deploy",),
     "sgnas_zoo.spaces": ("SPACES", "Arch", "SearchSpace"),
-    "sgnas_zoo.training.searches": ("compare_strategies", "search_supernet"),
+    "sgnas_zoo.training.searching.plans": ("compare_strategies", "search_supernet"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-_timm_hook.install()
+import_hook.install()
 
 
 def __getattr__(name: str) -> Any:

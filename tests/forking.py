@@ -176,13 +176,13 @@ def commands() -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "recipes"))
     import importlib
 
-    import sgnas_zoo.cli
+    import sgnas_zoo.cli.main
 
-    for name in ("sgnas_zoo.training.comparison_report", "sgnas_zoo.training.searching", "pymoo.core.problem",
-                 "torch._dynamo", "matplotlib.pyplot", "sgnas_zoo.training.candidates"):  # fmt: skip
+    for name in ("sgnas_zoo.training.searching.report", "sgnas_zoo.training.searching.search", "pymoo.core.problem",
+                 "torch._dynamo", "matplotlib.pyplot", "sgnas_zoo.training.searching.candidates"):  # fmt: skip
         importlib.import_module(name)
     found = {name: importlib.import_module(name).main for name in RECIPES}
-    return {**found, "search": sgnas_zoo.cli.main, "compare": sgnas_zoo.cli.main}
+    return {**found, "search": sgnas_zoo.cli.main.main, "compare": sgnas_zoo.cli.main.main}
 
 
 def become(job: dict[str, Any]) -> list[str]:

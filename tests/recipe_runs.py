@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -10,9 +9,9 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from click.testing import CliRunner
 from PIL import Image
+from places import RECIPES
 from safetensors.torch import load_file
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 ARCH = "53-35-573-33-55-73-353-35"
 BASE = ("--workers", "0", "--seed", "3")
 SUPERNET = ("--space", "sgnas_micro", "--resolution", "16", "--holdout", "0.25", "--eval-images", "8", "--paths", "2")

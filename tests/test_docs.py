@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from sgnas_zoo.zoo import zoo_entries
-
-ROOT = Path(__file__).parents[1]
 
 
 def load(path: Path):

@@ -14,13 +14,13 @@ import click
 import pytest
 import warm
 from click.testing import CliRunner
+from places import ROOT
 from written import CARD, tree, write
 
 from sgnas_zoo import files, folders, locks
-from sgnas_zoo.cli import main
+from sgnas_zoo.cli.main import main
 from sgnas_zoo.errors import ArtifactError
 
-ROOT = Path(__file__).parents[1]
 SCRIPT = Path(__file__).parent / "written.py"
 
 
@@ -235,8 +235,8 @@ def test_of_four_who_write_one_folder_one_wins(tmp_path):
 
 
 def test_every_file_of_every_kind_is_known_as_ours():
-    from sgnas_zoo.hub.card_results import OURS
     from sgnas_zoo.hub.cards import CARD, OLD_PICTURE, PICTURE, PLOTS
+    from sgnas_zoo.hub.cards.results import OURS
     from sgnas_zoo.hub.kinds import KINDS
     from sgnas_zoo.hub.shim import SHIM
     from sgnas_zoo.hub.supernets import POOL
@@ -401,7 +401,7 @@ def test_an_export_is_called_as_its_folder_is(tmp_path, monkeypatch):
 
 
 def test_the_check_of_an_earlier_search_begins_after_a_kill_and_refuses_what_is_no_search(tmp_path):
-    from sgnas_zoo.cli_search import SCORES, open_search
+    from sgnas_zoo.cli.search import SCORES, open_search
 
     def opened(resume, settings=(("strategy", "random"),)):
         with click.Context(click.Command("search")):
@@ -431,7 +431,7 @@ def test_the_check_of_an_earlier_search_begins_after_a_kill_and_refuses_what_is_
 @pytest.mark.parametrize("cut", [b'{"arch": "3', b"\xff\xfe\x00", b"\x00\x00", b'{"arch": "\xc3', b"[]", b"9"])
 def test_a_cut_line_of_scores_is_scored_again_and_one_in_the_middle_is_named(tmp_path, cut):
     from sgnas_zoo.spaces import SPACES
-    from sgnas_zoo.training.candidates import EvaluationLog, read_evaluations
+    from sgnas_zoo.training.searching.candidates import EvaluationLog, read_evaluations
 
     space, path = SPACES["sgnas_micro"], tmp_path / "evaluations.jsonl"
     archs = [space.parse("-".join([token] * len(space.layers))) for token in ("33", "35", "55")]
@@ -524,13 +524,13 @@ ALLOWED = {
     "sgnas_zoo/files.py": "this is it",
     "sgnas_zoo/folders.py": "this is it",
     "sgnas_zoo/locks.py": "this is it",
-    "sgnas_zoo/training/checkpoints.py": "its own sub-folder of a run's folder, which check_output has claimed",
+    "sgnas_zoo/training/loop/checkpoints.py": "its own sub-folder of a run's folder, which check_output has claimed",
     "sgnas_zoo/hub/remote.py": "a damaged file in the cache of huggingface_hub",
-    "sgnas_zoo/hub/cards.py": "a staging folder of among_others",
+    "sgnas_zoo/hub/cards/__init__.py": "a staging folder of among_others",
     "sgnas_zoo/hub/shim.py": "a staging folder of among_others",
     "sgnas_zoo/hub/push.py": "a temporary folder",
     "sgnas_zoo/measure/cache.py": "a staging file of new_file",
-    "sgnas_zoo/training/curves.py": "a staging file of new_file",
+    "sgnas_zoo/training/plots.py": "a staging file of new_file",
     "sgnas_zoo/export/__init__.py": "a staging file of new_file",
     "sgnas_zoo/export/onnx_format.py": "write_onnx, which measuring calls in a temporary folder",
     "recipes/render_cards.py": "a temporary folder",

@@ -15,14 +15,15 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import sgnas_zoo
-from sgnas_zoo.cli import main
+from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.training import candidates, runs
-from sgnas_zoo.training.checkpoints import Checkpoints
+from sgnas_zoo.training import runs
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.generators import follows
+from sgnas_zoo.training.loop.checkpoints import Checkpoints
+from sgnas_zoo.training.searching import candidates
 from sgnas_zoo.training.surrogate import surrogate_losses
 
 ARCH = "-".join(["357"] * 8)

@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
 from sgnas_zoo.api.request import reach
-from sgnas_zoo.cli import main
+from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, PretrainedError, ZooError
 from sgnas_zoo.hub.model_fields import LOADING, Arguments

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from sgnas_zoo.stopping import stoppable
 
@@ -37,7 +37,7 @@ SAID = "Stopped by {}; go on with --resume.\n"
 
 def run(work="pass", before="", cleanup="pass", wait=30):
     script = SCRIPT.format(work=work, before=before, cleanup=cleanup, wait=wait)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=environment)
     return done.returncode, done.stdout, done.stderr
 

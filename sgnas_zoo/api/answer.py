@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sgnas_zoo.api.profiles import measure_here
 from sgnas_zoo.api.resolve import Resolved
 from sgnas_zoo.costs import COSTS, Conditions, CostTable
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.plain_torch import plain_torch
-from sgnas_zoo.profiles import measure_here
 from sgnas_zoo.search.budgets import BUDGET_COSTS, plain
 from sgnas_zoo.search.decode import Decoded
 from sgnas_zoo.search.generator import GeneratorSource

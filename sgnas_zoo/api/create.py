@@ -14,6 +14,7 @@ from torch import nn
 
 from sgnas_zoo.api.answer import Generated, answer
 from sgnas_zoo.api.checks import check_budgets
+from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import OWN, Pretrained, Request, for_timm, logged_in, parse, parse_many, reach, whole
 from sgnas_zoo.api.resolve import Resolved, resolve
 from sgnas_zoo.costs import COSTS
@@ -22,7 +23,6 @@ from sgnas_zoo.hub.loading import is_ours, load_model, warn_of_new_head
 from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.record import forget_request, remember
-from sgnas_zoo.profiles import ProfileLike
 from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import Arch, families

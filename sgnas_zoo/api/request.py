@@ -10,10 +10,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, check_name
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.profiles import ProfileLike
 from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import FormName

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgnas_zoo.api.profiles import find_profile, own_profile
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.spaces import choose_space
 from sgnas_zoo.api.supernets import find_supernet, is_place, tagged_spaces
@@ -14,7 +15,6 @@ from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.supernets import TrainedSupernet
-from sgnas_zoo.profiles import find_profile, own_profile
 from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace

@@ -2,7 +2,7 @@
 
 To add a format: write ``export/<name>_format.py`` with a ``Format`` that makes bytes of a traced program (``dump``) and
 runs a file of them in the format's own runtime (``load``), and register it below. The contract tests in
-``tests/test_export.py`` then export classifiers and feature extractors with it, and hold it to what every format
+``tests/export`` then export classifiers and feature extractors with it, and hold it to what every format
 promises: the outputs of the original, nothing left behind on failure, no path of this machine in the file. What it
 needs beyond torch is an extra in ``pyproject.toml``, named in the format.
 """

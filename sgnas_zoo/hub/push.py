@@ -17,8 +17,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
-from sgnas_zoo.hub.card_results import OURS
 from sgnas_zoo.hub.cards import CARD, EVALUATION, OLD_PICTURE, PICTURE, PLOTS, card_files
+from sgnas_zoo.hub.cards.results import OURS
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, Access, explain, fetch, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim

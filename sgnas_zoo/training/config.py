@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 import click
 from timm.optim import list_optimizers
 
-from sgnas_zoo.cli_options import Count
 from sgnas_zoo.errors import unknown_name
-from sgnas_zoo.training.columns import Source
+from sgnas_zoo.terminal import Count
+from sgnas_zoo.training.data.columns import Source
 from sgnas_zoo.training.fields import option
 
 SHARE = click.FloatRange(0, 1)

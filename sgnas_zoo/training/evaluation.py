@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgnas_zoo.training.parallel import add_up, column_sums
+from sgnas_zoo.training.loop.parallel import add_up, column_sums
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

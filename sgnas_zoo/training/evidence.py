@@ -11,7 +11,7 @@ from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.card_text import Fields
+from sgnas_zoo.hub.cards.text import Fields
 from sgnas_zoo.search.decode import Bound, decode
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import click
 
-from sgnas_zoo.cli_options import UserPath
+from sgnas_zoo.terminal import UserPath
 
 Config = TypeVar("Config")
 

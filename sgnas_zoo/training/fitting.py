@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sgnas_zoo.training.accumulation import Accumulation, launched
 from sgnas_zoo.training.config import Fits
+from sgnas_zoo.training.data.sources import LabelledImages, open_splits
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.loop import At, Loop, Losses, Row, Task
+from sgnas_zoo.training.loop.accumulation import Accumulation, launched
+from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
 from sgnas_zoo.training.runs import measuring_loader, moving_average, save_into, seed_step, share_buffers
-from sgnas_zoo.training.sources import LabelledImages, open_splits
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

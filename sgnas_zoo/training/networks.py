@@ -23,7 +23,7 @@ from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
 from sgnas_zoo.models.record import arguments
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.training.transforms import Transform
+from sgnas_zoo.training.data.transforms import Transform
 from sgnas_zoo.zoo import zoo_entries
 
 OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")

@@ -10,10 +10,10 @@ from typing import Any
 import click
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from sgnas_zoo.cli_options import import_modules, import_option, one_line
 from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.stopping import stoppable
+from sgnas_zoo.terminal import import_modules, import_option, one_line
 from sgnas_zoo.training.fields import Config, build, flat, options, plain
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")

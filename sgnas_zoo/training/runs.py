@@ -22,7 +22,7 @@ from sgnas_zoo.files import write_json
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.training.config import Trains
-from sgnas_zoo.training.data import (
+from sgnas_zoo.training.data.loaders import (
     OnCorrupt,
     TransformedImages,
     TransformedStream,
@@ -30,9 +30,9 @@ from sgnas_zoo.training.data import (
     check_processes,
     make_loader,
 )
+from sgnas_zoo.training.data.sources import LabelledImages
+from sgnas_zoo.training.data.transforms import Transform
 from sgnas_zoo.training.networks import measuring_transform
-from sgnas_zoo.training.sources import LabelledImages
-from sgnas_zoo.training.transforms import Transform
 
 METRICS = "metrics.json"
 EVAL_BATCH = 250

@@ -20,13 +20,13 @@ from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
 from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.supernet import SAMPLERS, GreedySampler, PathSampler, Sampling, Supernet, with_smallest_kernels
-from sgnas_zoo.training.accumulation import launched
-from sgnas_zoo.training.calibration import calibration_images
 from sgnas_zoo.training.config import Optim, Paths
+from sgnas_zoo.training.data.calibration_images import calibration_images
+from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.loop import At, Row, Task, Trained
-from sgnas_zoo.training.parallel import average_buffers
-from sgnas_zoo.training.sources import LabelledImages
+from sgnas_zoo.training.loop.accumulation import launched
+from sgnas_zoo.training.loop.epochs import At, Row, Task, Trained
+from sgnas_zoo.training.loop.parallel import average_buffers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

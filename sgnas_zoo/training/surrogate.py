@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.spaces import Arch
-from sgnas_zoo.training.parallel import add_up, column_sums
+from sgnas_zoo.training.loop.parallel import add_up, column_sums
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -1,0 +1,127 @@
+"""Networks for budgets: ``sgnas-zoo generate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from sgnas_zoo.cli.hub import publish
+from sgnas_zoo.cli.options import push_options
+from sgnas_zoo.terminal import Count, UserPath, told
+
+DEFAULT_TAG = "default"
+"""What ``--pretrained`` alone stands for."""
+
+
+@click.command()
+@click.option("--flops", type=Count(), multiple=True, help="Most FLOPs (MACs), such as 350M; repeat for several.")
+@click.option("--params", type=Count(), multiple=True, help="Most parameters, such as 6M; bounds combine.")
+@click.option("--latency", multiple=True, help="Most time for a batch, such as 20ms; repeat for several.")
+@click.option("--bitops", type=Count(), multiple=True, help="Most BitOps, such as 14G, in a space of bits.")
+@click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
+@click.option("--no-measure", is_flag=True, help="Do not measure what was made for a latency: the device is not here.")
+@click.option("--space", help="Search space; by default the first whose range holds the budget.")
+@click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
+@click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
+@click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
+@click.option("--output", type=UserPath(), help="Write the model as a folder that timm loads.")
+@click.option(
+    "--pretrained",
+    is_flag=False,
+    flag_value=DEFAULT_TAG,
+    metavar="[TAG|FOLDER|REPO]",
+    help="Give it the weights that a supernet holds for it; alone, those of the space's default tag.",
+)
+@click.option("--push-to-hub", metavar="USER/NAME", help="Publish the model on the Hub; the next options say how.")
+@push_options
+@click.option("--force", is_flag=True, help="Replace the output folder.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple[str, ...],
+             bitops: tuple[float, ...], profile: str | None, no_measure: bool, output: Path | None,
+             pretrained: str | None, push_to_hub: str | None, private: bool | None, revision: str | None,
+             create_pr: bool, tag: str | None, force: bool, seed: int, as_json: bool, **options: Any,
+             ) -> None:  # fmt: skip
+    """Generate architectures for budgets; with --output or --push-to-hub, make the model."""
+    hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
+    amounts: dict[str, Any] = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
+    if not any(amounts.values()):
+        raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
+    if (profile or no_measure) and not latency:
+        raise click.UsageError("--profile and --no-measure are about a latency; add --latency 20ms.")
+    if (output or push_to_hub) and max(map(len, amounts.values())) > 1:
+        raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
+    if pretrained and not (output or push_to_hub):
+        raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
+    if any(hub.values()) and not push_to_hub:
+        raise click.UsageError("--private, --revision, --create-pr and --tag go with --push-to-hub USER/NAME.")
+    from sgnas_zoo.api import create
+    from sgnas_zoo.folders import check_free
+    from sgnas_zoo.hub.remote import repo_id
+
+    if push_to_hub:
+        repo_id(push_to_hub)  # before anything is made
+    if output is not None:
+        check_free(output, force)
+    if latency:
+        options |= {"profile": profile, "measure": not no_measure}
+    if output is None and push_to_hub is None:
+        asked = {name: own for name, own in amounts.items() if own}
+        with told():
+            records = [result.record() for result in create.generate(**asked, **options)]
+    else:
+        budgets = {name: next(iter(own), None) for name, own in amounts.items()}
+        with TemporaryDirectory() as temporary:
+            folder = output or Path(temporary) / str(push_to_hub).partition("/")[2]
+            records = [_write(folder, force, pretrained, seed, **budgets, **options)]
+            if output:
+                _say_how_to_load(output)
+            if push_to_hub:
+                publish(folder, push_to_hub, **hub)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    else:
+        for record in records:
+            click.echo(_line(record))
+
+
+def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **options: Any) -> dict[str, Any]:
+    """Make a model and write it; return its record."""
+    import torch
+
+    from sgnas_zoo.api.create import create_model
+    from sgnas_zoo.hub.models import save_model
+
+    torch.manual_seed(seed)
+    weights: Any = True if pretrained == DEFAULT_TAG else pretrained or False
+    with told():
+        model = create_model(pretrained=weights, **{name: v for name, v in options.items() if v is not None})
+    save_model(model, folder, weights=None if pretrained else "untrained", force=force)
+    click.echo("The weights are inherited." if pretrained else f"The weights are untrained (seed {seed}).", err=True)
+    record: dict[str, Any] = model.zoo  # type: ignore[assignment]
+    return record
+
+
+def _say_how_to_load(output: Path) -> None:
+    click.echo(
+        f"Wrote {output}. Load it after `import sgnas_zoo` with "
+        f"timm.create_model('local-dir:{output}', pretrained=True).", err=True,
+    )  # fmt: skip
+
+
+def _line(record: dict[str, Any]) -> str:
+    asked = ", ".join(
+        f"latency <= {limit:g} ms" if name == "latency_ms" else f"{name} <= {limit / 1e6:g}M"
+        for name, limit in record["requested"].items()
+    )
+    counted = f"{record['macs'] / 1e6:.2f}M MACs, {record['params'] / 1e6:.3f}M params"
+    if "bitops" in record:
+        counted += f", {record['bitops'] / 1e6:.2f}M BitOps"
+    if "latency_ms" in record:
+        measured = f"measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else "not measured"
+        counted += f", predicted {record['latency_ms']:.2f} ms, {measured}"
+    return f"{asked}: {counted}, {record['space']} {record['arch']}"

@@ -1,0 +1,206 @@
+"""Commands that run networks: ``sgnas-zoo profile``, ``benchmark`` and ``export``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgnas_zoo.errors import UntrainedWarning, printable
+from sgnas_zoo.terminal import UserPath, told
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sgnas_zoo.costs.profile import Profile
+
+POSITIVE = click.IntRange(min=1)
+
+
+def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how to measure."""
+    for option in (
+        click.option(
+            "--dtype", default="float32", show_default=True, help="Number format: float32, bfloat16, float16."
+        ),
+        click.option("--batch-size", type=POSITIVE, default=1, show_default=True, help="Images that pass at once."),
+        click.option("--threads", type=POSITIVE, help="Threads per operation; by default as many as torch uses here."),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--output", type=UserPath(), help="File to write; by default the user's cache.")
+@click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
+@click.option("--form", default="final", show_default=True, help="final, or search: as weights are inherited.")
+@click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the space's.")
+@click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
+@click.option("--runtime", default="torch", show_default=True, help="torch, torch_compile or onnxruntime.")
+@setup_options
+@click.option("--from-csv", type=click.Path(path_type=Path), help="Take a table of block times measured elsewhere.")
+@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--list", "list_", is_flag=True, help="Show the profiles in the cache instead.")
+def profile(output: Path | None, space: str, form: str, resolution: int | None, num_classes: int | None, runtime: str,
+            device: str, threads: int | None, batch_size: int, dtype: str, from_csv: Path | None, force: bool,
+            list_: bool) -> None:  # fmt: skip
+    """Measure the latency profile of a device: what every block of a space takes, and how well that predicts."""
+    from sgnas_zoo.costs import native_conditions
+    from sgnas_zoo.costs.profile import Setup
+    from sgnas_zoo.files import check_file, check_writable
+    from sgnas_zoo.measure import cache
+    from sgnas_zoo.measure.profiler import profile_space
+    from sgnas_zoo.measure.progress import bars
+    from sgnas_zoo.spaces import SPACES
+
+    if list_:
+        for path, found in cache.cached_profiles():
+            click.echo(f"{path.name}: {_described(found)}")
+        return
+    changes = {"form": form, "resolution": resolution, "num_classes": num_classes}
+    conditions = native_conditions(SPACES[space], **{k: v for k, v in changes.items() if v is not None})
+    SPACES[space].check_resolution(conditions.resolution)
+    if output is not None:
+        check_file(output, force=force, ours=cache.is_profile)
+        check_writable(output.absolute().parent)
+    if from_csv is not None:
+        if output is None:
+            raise click.UsageError("--from-csv needs --output FILE, and --device and --runtime as the table's names.")
+        elsewhere = Setup(device, device, runtime, threads or 1, dtype, "channels_last", batch_size)
+        made = _from_csv(from_csv, space=SPACES[space].name, conditions=conditions, setup=elsewhere)
+    else:
+        setup = cache.this_setup(device, runtime, threads, dtype, batch_size)
+        with bars() as progress:
+            if output is None:
+                made = cache.cached_profile(SPACES[space], conditions, setup, progress)
+            else:
+                made = profile_space(SPACES[space], conditions, setup, progress=progress)
+    if output is not None:
+        cache.keep(made, output, force=force)
+        click.echo(f"Wrote {output}. Use it with --latency 20ms --profile {output}.", err=True)
+    click.echo(_described(made))
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--runtime", default="torch", show_default=True, help="One or several, joined with commas.")
+@setup_options
+@click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default each model's own.")
+@click.option("--rounds", type=POSITIVE, default=30, show_default=True, help="Times per model and runtime.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | None, batch_size: int, dtype: str,
+              resolution: int | None, rounds: int, as_json: bool) -> None:  # fmt: skip
+    """Time models side by side in one interleaved run: folders, Hub repos, names of this zoo or of timm."""
+    from sgnas_zoo.measure.cache import this_setup
+    from sgnas_zoo.measure.progress import bars
+    from sgnas_zoo.measure.side_by_side import side_by_side
+
+    setups = [this_setup(device, name, threads, dtype, batch_size) for name in dict.fromkeys(runtime.split(","))]
+    loaded = {name: load(name) for name in models}
+    with bars() as progress:
+        rows = side_by_side(loaded, setups, resolution=resolution, rounds=rounds, progress=progress)
+    say_untrained(loaded)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    width = max(len("model"), *map(len, models)) + 2
+    click.echo(f"{'model':{width}}{'runtime':15}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>10}{'IQR':>9}")
+    for row in rows:
+        click.echo(
+            f"{row.model:{width}}{row.setup.runtime:15}{row.resolution:5}{row.macs / 1e6:9.1f}"
+            f"{row.params / 1e6:10.2f}{row.median_ms:10.2f}{row.iqr_ms:9.2f}"
+        )
+    on = setups[0]
+    click.echo(f"{on.device}, {on.threads} threads, batches of {on.batch_size}, {on.dtype}; deploy forms, one "
+               f"interleaved run, medians of {rows[0].n}.", err=True)  # fmt: skip
+
+
+@click.command()
+@click.argument("model")
+@click.option("--format", "format_", default="onnx", show_default=True, help="onnx, pt2 or executorch.")
+@click.option("--output", type=UserPath(), help="File to write; by default the model's name.")
+@click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the model's own.")
+@click.option("--force", is_flag=True, help="Replace the output file.")
+def export(model: str, format_: str, output: Path | None, resolution: int | None, force: bool) -> None:
+    """Export a model's deploy form, run the file, and compare it with torch before it counts as done."""
+    from sgnas_zoo.api.create import is_model
+    from sgnas_zoo.export import FORMATS
+    from sgnas_zoo.export import export as run
+    from sgnas_zoo.hub.names import read_name
+    from sgnas_zoo.measure.side_by_side import input_size
+
+    chosen = FORMATS[format_]
+    place = read_name(model, is_model)
+    target = output or Path((place.name if place else model) + chosen.suffix)
+    network = load(model)
+    side = None if resolution is None else (input_size(network)[0], resolution, resolution)
+    done = run(network, target, format_, input_size=side, force=force)
+    details = ", ".join(f"{name} {value}" for name, value in done.details.items())
+    click.echo(
+        f"Wrote {target} ({details}); it differs from torch by {done.error:.1e} of the largest output.", err=True
+    )
+    say_untrained({model: network})
+    click.echo(str(target))
+
+
+def load(name: str) -> nn.Module:
+    """A model by folder, Hub repo, or a name of this zoo or of timm; its record says where its weights are untrained.
+
+    What lies in a folder or a repo comes with its weights, and so does a name with a tag that has some
+    (``resnet18.a1_in1k``). Other names come with fresh weights.
+    """
+    from timm.models import is_model_pretrained
+
+    from sgnas_zoo.api.create import create_model, is_model
+    from sgnas_zoo.hub.names import read_name
+    from sgnas_zoo.models.origin import mark_untrained
+
+    weighty = read_name(name, is_model) is not None or ("." in name and is_model_pretrained(name))
+    with told():
+        warnings.simplefilter("ignore", UntrainedWarning)  # the commands say it at their end
+        model = create_model(name, pretrained=weighty).eval()
+    if not weighty:
+        mark_untrained(model)
+    return model
+
+
+def say_untrained(models: Mapping[str, nn.Module]) -> None:
+    """Say of which models the weights are untrained."""
+    from sgnas_zoo.models.origin import caveat
+
+    for name, model in models.items():
+        if said := caveat(name, model):
+            click.echo(printable(said), err=True)
+
+
+def _from_csv(path: Path, **known: Any) -> Profile:
+    """Read a table of block times; the date is today's."""
+    from sgnas_zoo.costs.profile_file import read_csv
+    from sgnas_zoo.spaces import SPACES
+
+    try:
+        table = path.read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"Cannot read {path}; name a CSV file.") from error
+    made = read_csv(table, str(path), versions=(), cores=1, date=f"{datetime.date.today()}", **known)
+    made.table(SPACES[made.space], made.conditions)  # says which block it lacks, if it does
+    return made
+
+
+def _described(profile: Profile) -> str:
+    """A profile in one line: what it is of, and how well it predicts."""
+    held = profile.validation
+    error = "error not known"
+    if held:
+        error = (
+            f"error {held.median_error:.1%} (median), {held.p90_error:.1%} (90th percentile), rank correlation "
+            f"{held.spearman:.3f} on {held.nets} networks"
+        )
+    return f"{profile.space}, {profile.rule}, {profile.date}: {error}"

@@ -1,0 +1,134 @@
+"""Commands that show what the package knows: ``sgnas-zoo list`` and ``info``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from sgnas_zoo.errors import printable, unknown_name
+
+SHOWN = (
+    "kind", "id", "revision", "architecture", "space", "arch", "form", "weights", "macs", "params", "bitops",
+    "latency_ms", "measured_ms", "resolution", "num_classes", "cost", "range", "prior", "pool", "device", "runtime",
+    "threads", "dtype", "batch_size", "date",
+)  # fmt: skip
+"""What ``info`` tells of an artifact, where its config says it."""
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List published networks and search spaces."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import zoo_entries
+
+    models = [_entry(name) for name in zoo_entries()]
+    spaces = [_space(name) for name in SPACES]
+    if as_json:
+        click.echo(json.dumps({"models": models, "spaces": spaces}, indent=2))
+        return
+    click.echo(f"{'model':14}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}")
+    for model in models:
+        click.echo(
+            f"{model['name']:14}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
+            f"{model['published']['top1']:18.1f}"
+        )
+    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  {'generator':11}weights")
+    for space in spaces:
+        span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
+        click.echo(
+            f"{space['name']:16}{space['layers']:7}{space['slots']:7}{space['choices']:9}{span:>16}"
+            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet':11}"
+            f"{', '.join(space['weights']) or 'none yet'}"
+        )
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(name: str, as_json: bool) -> None:
+    """Show a published network, a family, a search space, or the artifact in a folder or a Hub repo."""
+    from sgnas_zoo.hub.names import read_name
+    from sgnas_zoo.spaces import SPACES, families
+    from sgnas_zoo.zoo import zoo_entries
+
+    base, _, tag = name.partition(".")
+    if read_name(name, lambda word: word in (*SPACES, *families()) or word.partition(".")[0] in zoo_entries()):
+        details = _artifact(name)
+    elif base in zoo_entries() and tag in ("", "in1k"):
+        details = _entry(base)
+    elif name in families() and name not in SPACES:
+        details = _family(name)
+    elif name in SPACES:
+        details = _space(name)
+    elif base in zoo_entries():
+        raise unknown_name(f"tag of {base}", tag, ["in1k"])
+    else:
+        raise unknown_name("model or space", name, [*families(), *zoo_entries(), *SPACES])
+    if as_json:
+        click.echo(json.dumps(details, indent=2))
+        return
+    for key, value in details.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        text = ", ".join(map(str, text)) if isinstance(text, list) else text
+        text = f"{text:,}" if isinstance(text, int) and not isinstance(text, bool) else text
+        click.echo(printable(f"{key:12}{text}"))
+
+
+def _entry(name: str) -> dict[str, Any]:
+    from sgnas_zoo.zoo import zoo_entries
+
+    entry = zoo_entries()[name]
+    return {
+        "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
+        "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
+    }  # fmt: skip
+
+
+def _family(name: str) -> dict[str, Any]:
+    """A family: its spaces, and how one asks it for a network."""
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import default_arch, embedded_generator, zoo_entries
+
+    spaces = [space for space in SPACES if SPACES[space].family == name]
+    ready = [space for space in spaces if embedded_generator(space)]
+    asked = f"{SPACES[spaces[0]].budget}=..." if ready else "arch=..., or generator=FOLDER and a budget"
+    return {
+        "name": name, "spaces": spaces, "published": [n for n in zoo_entries() if zoo_entries()[n].space in spaces],
+        "generators": ready or "none yet", "use": f"timm.create_model({name!r}, {asked})",
+        "default": f"{default_arch(name)} of {default_arch(name).space.name}",
+    }  # fmt: skip
+
+
+def _artifact(name: str) -> dict[str, Any]:
+    """What an artifact says of itself, once it proves to be whole."""
+    from sgnas_zoo.files import record_key
+    from sgnas_zoo.hub.artifacts import Artifact
+    from sgnas_zoo.hub.kinds import find_kind
+    from sgnas_zoo.terminal import told
+
+    artifact = Artifact(name)
+    kind, config = find_kind(artifact)
+    with told():
+        kind.load(name)
+    record = config.get(record_key(config)) or {}
+    stated = {**config, **record, "kind": kind.name, "id": artifact.id, "revision": artifact.commit}
+    return {key: stated[key] for key in SHOWN if stated.get(key) is not None}
+
+
+def _space(name: str) -> dict[str, Any]:
+    from sgnas_zoo.costs import COSTS, native_conditions
+    from sgnas_zoo.spaces import SPACES
+    from sgnas_zoo.zoo import embedded_generator, supernet_entries
+
+    space = SPACES[name]
+    layers, slots, choices = space.shape
+    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params", "bitops")}
+    return {
+        "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
+        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items() if t.maximum},
+        "generator": embedded_generator(name) is not None,
+        "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
+    }  # fmt: skip

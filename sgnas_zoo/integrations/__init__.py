@@ -1,0 +1,1 @@
+"""Other libraries' ways into this one."""

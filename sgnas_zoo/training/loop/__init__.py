@@ -1,0 +1,1 @@
+"""One loop of steps for every training: checkpoints, resuming and processes."""

@@ -1,0 +1,1 @@
+"""Searches of a trained supernet, and strategies side by side."""

@@ -1,0 +1,147 @@
+"""Scores of search candidates: held-out accuracy of inherited weights, each kept as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from sgnas_zoo.errors import ArtifactError, DataError
+from sgnas_zoo.files import append_line, write_file, writing
+from sgnas_zoo.hub.supernets import TrainedSupernet
+from sgnas_zoo.search.problem import Score
+from sgnas_zoo.spaces import Arch, SearchSpace
+from sgnas_zoo.training.data.loaders import check_classes
+from sgnas_zoo.training.data.sources import LabelledImages, Source, load_images
+from sgnas_zoo.training.evaluation import evaluate
+from sgnas_zoo.training.networks import set_input
+from sgnas_zoo.training.runs import measuring_loader
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def held_out_images(
+    trained: TrainedSupernet, dataset: str | Source, limit: int | None = None, *, streaming: bool = False
+) -> LabelledImages:
+    """The images that were held out when a supernet was trained: what a search may look at, and a generator learn on.
+
+    Args:
+        trained: The supernet.
+        dataset: Hub id or folder of its dataset, with columns if need be.
+        limit: Only so many, drawn by the seed of its training.
+        streaming: Read rows as they come.
+
+    Raises:
+        DataError: If nothing was held out, or the dataset cannot be opened or has other classes.
+    """
+    holdout = trained.dataset.get("holdout")
+    if not holdout:
+        raise DataError(
+            "This supernet was trained on all images; train one with --holdout, to search or teach on what it holds."
+        )
+    source = Source.of(dataset, trained.dataset)
+    images = load_images(
+        source, "train", holdout=holdout, part="held", seed=trained.dataset["seed"], limit=limit, streaming=streaming
+    )
+    check_classes(images, trained.supernet.num_classes, "supernet")
+    return images
+
+
+def inherited_accuracy(trained: TrainedSupernet, images: LabelledImages, accelerator: Accelerator, *,
+                       workers: int = 0) -> Score:  # fmt: skip
+    """Score architectures by the top-1 (in percent) of their inherited, calibrated weights.
+
+    The same images for all, preprocessed once and kept in memory; processes share them.
+
+    Args:
+        trained: The supernet, on the accelerator's device.
+        images: What to measure on.
+        accelerator: Of the run.
+        workers: Processes that decode.
+    """
+    batches: list[Any] = []
+
+    def score(archs: Sequence[Arch]) -> list[float]:
+        found = []
+        for arch in archs:
+            network = trained.inherit(arch).to(memory_format=torch.channels_last).to(accelerator.device)
+            if not batches:
+                set_input(network)
+                batches.extend(measuring_loader(images, network, accelerator, workers=workers))
+            found.append(evaluate(network.eval(), batches, accelerator)["top1"])
+        return found
+
+    return score
+
+
+class EvaluationLog:
+    """Scores in a file, one line each, so that a search that was killed goes on where it was.
+
+    A search is a function of its seed and of the scores: begun again over the same file it takes the same way, and what
+    it scored before is read instead.
+
+    Args:
+        path: JSON lines of ``arch`` and ``top1``.
+        space: Space of the architectures.
+        score: Scores what is not in the file.
+        writes: Whether this process writes, as the main one does.
+        total: How many scores to expect, for the progress bar.
+
+    Raises:
+        ArtifactError: If the file cannot be read, or holds something else.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace, score: Score, *, writes: bool = True, total: int = 0) -> None:
+        self._path, self._score, self._writes = path, score, writes
+        self._known = read_evaluations(path, space, repair=writes)
+        self._total, self._done = total, 0
+
+    def __call__(self, archs: Sequence[Arch]) -> list[float]:
+        """Scores of architectures."""
+        bar = tqdm(archs, "candidates", self._total, initial=self._done, disable=not self._writes, mininterval=1)
+        for arch in bar:
+            if arch not in self._known:
+                (self._known[arch],) = self._score([arch])
+                self._write(arch)
+        self._done += len(archs)
+        return [self._known[arch] for arch in archs]
+
+    def _write(self, arch: Arch) -> None:
+        if not self._writes:
+            return
+        append_line(self._path, json.dumps({"arch": str(arch), "top1": self._known[arch]}))
+
+
+def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) -> dict[Arch, float]:
+    """The scores in a file, but for a last line that was cut off.
+
+    Args:
+        path: The file; it may not be there yet.
+        space: Space of the architectures.
+        repair: Drop such a line from the file, too.
+
+    Raises:
+        ArtifactError: If another line is no score of an architecture of the space.
+    """
+    if not path.exists():
+        return {}
+    with writing(path, "choose another --output"):
+        content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    scores = {}
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line.decode())
+            scores[space.parse(row["arch"])] = float(row["top1"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ArtifactError(
+                f"Line {number} of {path} holds no scores of {space.name}; choose another --output or remove it."
+            ) from error
+    if repair and whole != content:
+        write_file(path, whole)
+    return scores

@@ -1,0 +1,114 @@
+"""Strategies side by side: the same budgets, images and seed for all, and what each of them costs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sgnas_zoo.errors import DataError
+from sgnas_zoo.hub.supernets import TrainedSupernet
+from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.problem import Problem, Score
+from sgnas_zoo.training.data.sources import LabelledImages
+from sgnas_zoo.training.searching.candidates import inherited_accuracy
+from sgnas_zoo.training.searching.search import Search
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Row = dict[str, Any]
+"""One search: ``strategy``, ``budget``, ``arch`` and its costs, ``top1`` and ``unseen_top1``, ``evaluations``,
+``seconds``."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A strategy on its supernet.
+
+    Args:
+        search: What it searches, but for the budget.
+        score: Scores architectures on the images of the search.
+        unseen: Scores them on images that no search sees.
+        preparation: Seconds that it took once, before the first budget: the training of a generator.
+    """
+
+    search: Search
+    score: Score
+    unseen: Score
+    preparation: float = 0.0
+
+
+def apart(images: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
+    """Cut held-out images in those that searches look at, ``count`` of them, and those that they do not.
+
+    What a search chose is better on the images it chose by than on others; the others say what it is worth.
+
+    Raises:
+        DataError: If none were left.
+    """
+    total = len(images.rows)
+    if count >= total:
+        raise DataError(f"{total} images were held out; take fewer than that with --images, so that some stay unseen.")
+    order = np.random.default_rng(0).permutation(total)
+    first, rest = (replace(images, rows=images.rows.select(part)) for part in (order[:count], order[count:]))
+    return first, rest
+
+
+def scores(
+    trained: TrainedSupernet, held: LabelledImages, count: int, accelerator: Accelerator, workers: int
+) -> tuple[Score, Score]:
+    """Scores on ``count`` of the held-out images and on the rest, with all images read before anything is timed."""
+    trained.supernet.to(accelerator.device)
+    both = [inherited_accuracy(trained, part, accelerator, workers=workers) for part in apart(held, count)]
+    for score in both:
+        score([trained.supernet.space.sample(random.Random(0))])
+    return both[0], both[1]
+
+
+def check_budgets(searches: Sequence[Search], cost: str, budgets: Sequence[float]) -> None:
+    """Refuse a budget that no architecture keeps, before anything is measured.
+
+    Raises:
+        BudgetError: Naming the feasible range.
+    """
+    for search in searches:
+        for budget in budgets:
+            Problem(search.space, [Bound(search.tables[cost], budget)], lambda archs: [0.0] * len(archs))
+
+
+def compare(
+    contenders: Mapping[str, Contender],
+    cost: str,
+    budgets: Sequence[float],
+    save: Callable[[list[Row]], None],
+    done: Sequence[Row] = (),
+    quiet: bool = False,
+) -> list[Row]:
+    """Let every strategy answer every budget; strategies take turns, so that drift of the machine hits all alike.
+
+    Args:
+        contenders: By the name of the strategy.
+        cost: Name of the budget: "flops", ...
+        budgets: Upper bounds.
+        save: Called with all rows after each search.
+        done: Rows of a comparison that is gone on with.
+        quiet: Show no progress, as on all processes but the main one.
+    """
+    rows = list(done)
+    known = {(row["strategy"], row["budget"]) for row in rows}
+    turns = [(name, budget) for budget in budgets for name in contenders]
+    for name, budget in tqdm(turns, "searches", disable=quiet):
+        if (name, budget) in known:
+            continue
+        contender = contenders[name]
+        found = replace(contender.search, limits={cost: budget}).run(contender.score)
+        (unseen,) = contender.unseen([contender.search.space.parse(found["best"]["arch"])])
+        spent = {"evaluations": found["evaluations"], "seconds": found["seconds"]}
+        rows.append({"strategy": name, "budget": budget, **found["best"], "unseen_top1": unseen, **spent})
+        save(rows)
+    return rows
