@@ -59,7 +59,7 @@ def main(config: Config) -> None:
     if output:  # an earlier result may be replaced
         check_file(output, force=True, ours=lambda file: reads_as(file, "model", "top1", "settings"))
     network: Any = make_network(
-        asked.model, asked.flops, asked.params, asked.space, asked.arch, pretrained=asked.pretrained or True,
+        asked.model, asked.budgets, asked.space, asked.arch, pretrained=asked.pretrained or True,
         resolution=asked.resolution, generator=asked.generator,
     )  # fmt: skip
     set_input(network, asked.resolution)

@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     # Network: with weights, and a new classifier where the old one is for other classes.
     set_seed(config.steps.seed)
     network: Any = make_network(
-        asked.model, asked.flops, asked.params, asked.space, asked.arch, pretrained=asked.pretrained or True,
+        asked.model, asked.budgets, asked.space, asked.arch, pretrained=asked.pretrained or True,
         resolution=asked.resolution, num_classes=len(kept.classes), generator=asked.generator,
         drop_rate=given.drop_rate or None, drop_path_rate=given.drop_path_rate or None,
     )  # fmt: skip

@@ -27,13 +27,12 @@ import numpy as np
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
-from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import write_whole
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.names import read_folder
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.search.budgets import SCALES
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.config import NUMBER, Data
@@ -118,7 +117,7 @@ def main(config: Config) -> None:
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
     write_whole(output / "evaluation.json", evidence)
-    scale, unit = SCALES[makes.budget]
+    scale, unit = BUDGETS[makes.budget].scale, BUDGETS[makes.budget].unit
     scaled = [row["requested"] / scale for row in rows]
     asked = {
         "generated": [(most, row["achieved"] / scale) for most, row in zip(scaled, rows, strict=True)],

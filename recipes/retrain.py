@@ -85,10 +85,10 @@ def main(config: Config) -> None:
 
     # Network: from scratch. What it sees is noted in it, and measuring looks there.
     set_seed(config.steps.seed)
-    nothing = all(value is None for value in (asked.flops, asked.params, asked.arch, asked.model))
-    flops = PAPER_FLOPS if nothing and asked.space == "sgnas_imagenet" else asked.flops
+    nothing = not asked.budgets and asked.arch is None and asked.model is None
+    budgets = {"flops": PAPER_FLOPS} if nothing and asked.space == "sgnas_imagenet" else asked.budgets
     network: Any = networks.make_network(
-        asked.model, flops, asked.params, asked.space, asked.arch, pretrained=False, resolution=asked.resolution,
+        asked.model, budgets, asked.space, asked.arch, pretrained=False, resolution=asked.resolution,
         num_classes=len(kept.classes), generator=asked.generator, drop_rate=given.drop_rate or None,
         drop_path_rate=given.drop_path_rate or None,
     )  # fmt: skip

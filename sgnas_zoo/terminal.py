@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sgnas_zoo.errors import DataWarning, ZooError, printable
-
-SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+from sgnas_zoo.errors import BudgetError, DataWarning, ZooError, printable
+from sgnas_zoo.units import count
 
 
 class BadInput(click.ClickException):
@@ -69,13 +68,10 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         """Read ``value``, or fail with the spelling that would do."""
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([KMG]?)", str(value).strip(), re.IGNORECASE)
-        number = float(match[1]) * SUFFIXES[match[2].upper()] if match else 0.0
-        if not 0 < number < float("inf"):
-            self.fail(f"{value!r} is no budget; write a positive count such as 350M.", param, ctx)
-        if number < 10_000 and match and not match[2]:
-            self.fail(f"{value} is no network's budget; did you mean {value}M?", param, ctx)
-        return number
+        try:
+            return count(str(value))
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
 
 
 class UserPath(click.ParamType):  # type: ignore[type-arg]
@@ -98,8 +94,18 @@ def import_option() -> click.Option:
     return click.Option(
         ["--import", "modules"], multiple=True, metavar="MODULE", expose_value=False,
         callback=lambda _, __, names: import_modules(names),
-        help="Python module that registers search spaces, here or installed; repeat for several.",
+        help="Python module that registers search spaces or costs, here or installed; repeat for several.",
     )  # fmt: skip
+
+
+def import_named(args: Sequence[str]) -> None:
+    """Import the modules that ``--import`` names on a command line, before options are made of what they register.
+
+    Raises:
+        click.UsageError: As ``import_modules``.
+    """
+    import_modules([after for word, after in pairwise(args) if word == "--import"])
+    import_modules([word.partition("=")[2] for word in args if word.startswith("--import=")])
 
 
 def import_modules(names: Sequence[str]) -> None:

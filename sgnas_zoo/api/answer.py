@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sgnas_zoo.api.profiles import measure_here
 from sgnas_zoo.api.resolve import Resolved
-from sgnas_zoo.costs import COSTS, Conditions, CostTable
+from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, counted_tables
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.plain_torch import plain_torch
-from sgnas_zoo.search.budgets import BUDGET_COSTS, plain
+from sgnas_zoo.search.budgets import plain
 from sgnas_zoo.search.decode import Decoded
 from sgnas_zoo.search.generator import GeneratorSource
 from sgnas_zoo.search.propose import propose
@@ -56,10 +56,8 @@ class Generated:
         space: Name of the search space.
         arch: The architecture.
         conditions: What its costs are stated for.
-        requested: The budgets: ``flops`` and ``params`` in plain counts, ``latency_ms`` in milliseconds.
-        macs: MACs it has, batch 1.
-        params: Parameters it has.
-        bitops: BitOps of its quantised convolutions; 0 where it has none.
+        requested: The budgets: in plain counts, ``latency_ms`` in milliseconds.
+        costs: What it has, counted, by name of the cost: ``macs`` (batch 1), ``params``, and what else is not nothing.
         generator: The generator that proposed it.
         latency: Its latency, where one was asked for.
     """
@@ -68,11 +66,19 @@ class Generated:
     arch: Arch
     conditions: Conditions
     requested: Mapping[str, float]
-    macs: int
-    params: int
-    bitops: int
+    costs: Mapping[str, int]
     generator: GeneratorSource
     latency: Latency | None = None
+
+    @property
+    def macs(self) -> int:
+        """MACs it has, batch 1."""
+        return self.costs["macs"]
+
+    @property
+    def params(self) -> int:
+        """Parameters it has."""
+        return self.costs["params"]
 
     def record(self) -> dict[str, Any]:
         """The result as plain data, as ``generate --json`` prints it and configs keep it."""
@@ -81,9 +87,7 @@ class Generated:
             "arch": str(self.arch),
             **asdict(self.conditions),
             "requested": dict(self.requested),
-            "macs": self.macs,
-            "params": self.params,
-            **({"bitops": self.bitops} if self.bitops else {}),
+            **self.costs,
             **(self.latency.record() if self.latency else {}),
             "generator": asdict(self.generator),
         }
@@ -102,15 +106,14 @@ def answer(resolved: Resolved) -> list[Generated]:
     """
     space, budgets, generator = resolved.space, resolved.request.budgets, resolved.generator
     assert generator is not None
-    tables = {cost: COSTS[cost].table(space, resolved.conditions) for cost in ("macs", "params", "bitops")}
-    if resolved.profile is not None:
-        tables["latency_ms"] = resolved.profile.table(space, resolved.conditions)
-    bounds = {tables[BUDGET_COSTS[name]]: limits for name, limits in budgets.items()}
+    counts = counted_tables(space, resolved.conditions)
+    timed = {} if resolved.profile is None else {"latency": resolved.profile.table(space, resolved.conditions)}
+    bounds = {(counts | timed)[name]: limits for name, limits in budgets.items()}
     answers = []
     for number, decoded in enumerate(propose(generator, bounds)):
         own, latency = {table: limits[number] for table, limits in bounds.items()}, None
         if resolved.profile is not None:
-            table = tables["latency_ms"]
+            table = timed["latency"]
             latency = Latency(table.measure(decoded.arch), None, resolved.profile)
             if resolved.request.measure:
                 decoded, latency = _measured(resolved, own, table, decoded)
@@ -119,16 +122,19 @@ def answer(resolved: Resolved) -> list[Generated]:
                 space=space.name,
                 arch=decoded.arch,
                 conditions=resolved.conditions,
-                requested={_asked(name): plain(limits[number]) for name, limits in budgets.items()},
-                macs=int(tables["macs"].measure(decoded.arch)),
-                params=int(tables["params"].measure(decoded.arch)),
-                bitops=int(tables["bitops"].measure(decoded.arch)),
+                requested={BUDGETS[name].recorded: plain(limits[number]) for name, limits in budgets.items()},
+                costs=_counts(counts.values(), decoded.arch),
                 generator=generator.source,
                 latency=latency,
             )
         )
         _say_if_slack(own, answers[-1])
     return answers
+
+
+def _counts(tables: Iterable[CostTable], arch: Arch) -> dict[str, int]:
+    """What an architecture costs, but for what its space has none of."""
+    return {table.name: int(table.measure(arch)) for table in tables if table.maximum}
 
 
 def _say_if_slack(limits: Mapping[CostTable, float], found: Generated) -> None:
@@ -165,8 +171,3 @@ def _measured(
             "machine busy, or its profile old? Profile it anew, or ask for less.", stacklevel=5,
         )  # fmt: skip
     return decoded, Latency(table.measure(decoded.arch), measured, profile)
-
-
-def _asked(budget: str) -> str:
-    """Name of a budget in records: with its unit, where it has one."""
-    return "latency_ms" if budget == "latency" else budget

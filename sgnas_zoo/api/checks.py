@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from sgnas_zoo.api.resolve import Resolved
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
-from sgnas_zoo.search.budgets import BUDGET_COSTS
+from sgnas_zoo.models.counting import COUNTERS, counts
 
 COST_NEUTRAL = frozenset(
     ["num_classes", "in_chans", "drop_rate", "drop_path_rate", "device", "dtype", "cache_dir", "bn_eps", "bn_momentum"]
@@ -55,13 +55,11 @@ def _counted(model: nn.Module, keywords: Sequence[str]) -> dict[str, int]:
         raise BudgetError(f"A budget is for square inputs, not {high} x {wide}; see {' and '.join(keywords)}.")
     in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     try:
-        bitops, macs = count_bitops(model, high, in_chans), count_macs(model, high, in_chans)
+        has = counts(model, high, in_chans)
     except Exception as error:  # there is nothing that layers may not raise at what they were not made for
         raise BudgetError(f"With {', '.join(keywords)} the network takes no {high} px images; drop it.") from error
     return {
-        "macs": macs,
-        "params": count_params(model),
-        **({"bitops": bitops} if bitops else {}),
+        **has,
         "resolution": high,
         "num_classes": int(getattr(model, "num_classes", 0)),
         "in_chans": in_chans,
@@ -80,7 +78,9 @@ def _check(has: Mapping[str, int], resolved: Resolved, keywords: Sequence[str]) 
     if "latency" in budgets and (larger or not TIME_NEUTRAL.issuperset(keywords)):
         raise BudgetError(f"{named} may take time that no profile knows; drop it, or ask for flops or params.")
     for name, (limit, *_) in budgets.items():
-        cost = 0 if name == "latency" else has.get(BUDGET_COSTS[name], 0)
+        if not BUDGETS[name].profiled and BUDGETS[name].cost not in COUNTERS:
+            raise BudgetError(f"With {named} nobody can count {name}; drop it, or ask for flops or params.")
+        cost = has.get(BUDGETS[name].cost, 0)
         if cost > limit:
             raise BudgetError(
                 f"With {named} the model has {cost:,} {name} at {has['resolution']} px, more than {limit:,.0f}; "

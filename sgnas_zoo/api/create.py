@@ -15,29 +15,23 @@ from torch import nn
 from sgnas_zoo.api.answer import Generated, answer
 from sgnas_zoo.api.checks import check_budgets
 from sgnas_zoo.api.profiles import ProfileLike
-from sgnas_zoo.api.request import OWN, Pretrained, Request, for_timm, logged_in, parse, parse_many, reach, whole
+from sgnas_zoo.api.request import Pretrained, Request, for_timm, logged_in, own, parse, parse_many, reach, whole
 from sgnas_zoo.api.resolve import Resolved, resolve
-from sgnas_zoo.costs import COSTS
+from sgnas_zoo.costs import BUDGETS, COSTS, takes_budgets
 from sgnas_zoo.errors import BudgetError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model, warn_of_new_head
 from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.record import forget_request, remember
-from sgnas_zoo.search.budgets import BUDGET_COSTS, Amount
+from sgnas_zoo.search.budgets import Amount
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import Arch, families
 from sgnas_zoo.zoo import zoo_entries
 
-MAKING = (*BUDGET_COSTS, "arch")
-"""Keywords for a network that has to be made."""
 
-
+@takes_budgets(several=True)
 def generate(
     *,
-    flops: Amount | None = None,
-    params: Amount | None = None,
-    latency: Amount | None = None,
-    bitops: Amount | None = None,
     profile: ProfileLike | None = None,
     measure: bool = True,
     space: str | None = None,
@@ -45,6 +39,7 @@ def generate(
     resolution: int | None = None,
     num_classes: int | None = None,
     in_chans: int = 3,
+    **budgets: Amount | None,
 ) -> list[Generated]:
     """Answer budgets with architectures: N budgets, N results, one pass of the generator.
 
@@ -54,10 +49,7 @@ def generate(
     most probable architecture within the bounds is found exactly.
 
     Args:
-        flops: Most FLOPs as NAS papers count them (MACs of convolutions and linear layers, batch 1); a number or N.
-        params: Most parameters; a number or N.
-        latency: Most time for a batch, with its unit: "20ms"; one or N. It bounds what the profile predicts.
-        bitops: Most BitOps, in a space of bits; a number or N.
+        {budgets}
         profile: Device profile that predicts latency: loaded, or its file, folder or Hub repo id. By default this
             device's own with its default runtime, from the user's cache; it is measured there once, within minutes.
         measure: Measure every network made for a latency on this machine, and ask for a quicker one where it takes
@@ -74,17 +66,23 @@ def generate(
         ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
-    return answer(resolve(parse_many(locals())))
+    return answer(
+        resolve(
+            parse_many(
+                {
+                    "profile": profile, "measure": measure, "space": space, "generator": generator,
+                    "resolution": resolution, "num_classes": num_classes, "in_chans": in_chans, **budgets,
+                }
+            )
+        )
+    )  # fmt: skip
 
 
+@takes_budgets(several=False)
 def create_model(
     model_name: str | Path | None = None,
     *,
     pretrained: Pretrained = False,
-    flops: float | None = None,
-    params: float | None = None,
-    latency: str | None = None,
-    bitops: float | None = None,
     space: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
@@ -99,15 +97,13 @@ def create_model(
         pretrained: Load weights. A network made for a budget inherits those of a supernet, in the form it has there:
             True takes the default tag of its space, a string names a tag, a folder, or a Hub repo id with an optional
             ``@revision``. Fails with the next step where there are none; never returns random weights.
-        flops: Most FLOPs (MACs) of the model returned, as in ``generate``.
-        params: Most parameters of the model returned.
-        latency: Most time for a batch, with its unit: "20ms". Its ``profile`` and ``measure`` are as in ``generate``.
-        bitops: Most BitOps of the model returned, in a space of bits.
+        {budgets}
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: ``profile`` and ``measure``; ``revision``, ``token``, ``cache_dir`` and ``local_files_only`` say how to
-            reach the Hub. Everything else goes to ``timm.create_model`` (``num_classes``, ``drop_path_rate``, ...).
+        kwargs: ``profile`` and ``measure``, as in ``generate``; ``revision``, ``token``, ``cache_dir`` and
+            ``local_files_only`` say how to reach the Hub. Everything else goes to ``timm.create_model``
+            (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:
         For MBConv families a ``timm.models.EfficientNet``, for those of bits a ``timm.models.ResNet``; ``model.zoo``
@@ -117,8 +113,7 @@ def create_model(
         ZooError: For budgets that cannot be met, unknown names and missing weights.
         TypeError: For keywords that timm does not know.
     """
-    asked = {"flops": flops, "params": params, "latency": latency, "bitops": bitops, "space": space,
-             "generator": generator, "resolution": resolution, **kwargs}  # fmt: skip
+    asked = {"space": space, "generator": generator, "resolution": resolution, **kwargs}
     check_name("model_name", model_name, Path)
     check_name("pretrained", pretrained, Path, bool)
     with logged_in(asked.pop("token", None)):
@@ -129,7 +124,7 @@ def _create(model_name: str | Path | None, pretrained: Pretrained, asked: Mappin
     """``create_model``, logged in."""
     name = None if model_name is None else str(model_name)
     family = None if name is None else name.partition(".")[0]
-    made = family in families() and any(word in asked for word in MAKING)  # then the name is no folder's
+    made = family in families() and any(word in asked for word in (*BUDGETS, "arch"))  # then the name is no folder's
     if model_name is not None and not made and read_name(model_name, is_model) is not None:
         return _load(model_name, pretrained, asked)
     if name is not None:
@@ -238,7 +233,7 @@ def _refuse_request(name: str, asked: Mapping[str, Any], allowed: Collection[str
     Raises:
         BudgetError: Naming what to leave out.
     """
-    beside = [word for word in OWN if asked.get(word) is not None and word not in allowed]
+    beside = [word for word in own() if asked.get(word) is not None and word not in allowed]
     if beside:
         raise BudgetError(
             f"{name} is one fixed network; leave out {' and '.join(beside)}, or name 'sgnas' to have one made."

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, check_name
 from sgnas_zoo.hub.remote import Access
-from sgnas_zoo.search.budgets import BUDGET_COSTS, broadcast, single, stated
+from sgnas_zoo.search.budgets import asked_of, broadcast, single
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import FormName
 
@@ -58,17 +59,27 @@ class Request:
     access: Access = field(default_factory=Access)
 
 
-OWN = (*BUDGET_COSTS, "arch", "space", "form", "generator", "profile", "measure", "resolution", "revision",
-       "local_files_only", "token")  # fmt: skip
-"""Keywords that are ours; all others of a model's are timm's."""
+OWN = (
+    "arch",
+    "space",
+    "form",
+    "generator",
+    "profile",
+    "measure",
+    "resolution",
+    "revision",
+    "local_files_only",
+    "token",
+)
+"""Keywords that are ours, beside budgets; all others of a model's are timm's."""
 
 
 def parse(asked: Mapping[str, Any], family: str | None = None, pretrained: Pretrained = False) -> Request:
     """Check what was asked for one model.
 
     Args:
-        asked: Keywords as they were given: those in ``OWN``, and timm's, of which ``num_classes``, ``in_chans`` and
-            ``cache_dir`` matter here.
+        asked: Keywords as they were given: budgets, those in ``OWN``, and timm's, of which ``num_classes``,
+            ``in_chans`` and ``cache_dir`` matter here.
         family: Name of the family, where it is known.
         pretrained: The supernet to inherit from.
 
@@ -77,7 +88,7 @@ def parse(asked: Mapping[str, Any], family: str | None = None, pretrained: Pretr
         UnknownNameError: If what should be a name is none.
         PretrainedError: If a token is among the keywords.
     """
-    budgets = single(stated(**{name: asked.get(name) for name in BUDGET_COSTS}))
+    budgets = single(asked_of(asked))
     return _parsed(asked, {name: [limit] for name, limit in budgets.items()}, family, pretrained)
 
 
@@ -87,8 +98,11 @@ def parse_many(asked: Mapping[str, Any]) -> Request:
     Raises:
         BudgetError: If a budget cannot be read, or lists differ in length.
         UnknownNameError: If what should be a name is none.
+        TypeError: If a keyword is none of ours.
     """
-    return _parsed(asked, broadcast(stated(**{name: asked.get(name) for name in BUDGET_COSTS})), None, False)
+    if foreign := [name for name in asked if name not in (*own(), *CONDITIONS)]:
+        raise TypeError(f"generate() got an unexpected keyword argument {foreign[0]!r}")
+    return _parsed(asked, broadcast(asked_of(asked)), None, False)
 
 
 def _parsed(
@@ -102,15 +116,22 @@ def _parsed(
     if not isinstance(given.get("arch"), str):  # an architecture may be long
         check_name("arch", given.get("arch"))
     refuse_token(given)
-    own = {name: given[name] for name in ("arch", "space", "form", "generator", "profile", "measure") if name in given}
+    named = {
+        name: given[name] for name in ("arch", "space", "form", "generator", "profile", "measure") if name in given
+    }
     conditions = {name: whole(given[name]) for name in CONDITIONS if name in given}
     access = reach(given)
-    return Request(budgets=budgets, family=family, pretrained=pretrained, conditions=conditions, access=access, **own)
+    return Request(budgets=budgets, family=family, pretrained=pretrained, conditions=conditions, access=access, **named)
+
+
+def own() -> tuple[str, ...]:
+    """Keywords that are ours."""
+    return (*BUDGETS, *OWN)
 
 
 def for_timm(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords that are timm's, with whole numbers of numpy as Python's."""
-    return {name: whole(value) for name, value in asked.items() if name not in OWN}
+    return {name: whole(value) for name, value in asked.items() if name not in own()}
 
 
 def whole(value: Any) -> Any:

@@ -9,13 +9,12 @@ from sgnas_zoo.api.profiles import find_profile, own_profile
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.spaces import choose_space
 from sgnas_zoo.api.supernets import find_supernet, is_place, tagged_spaces
-from sgnas_zoo.costs import COSTS, Conditions, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, Conditions, native_conditions
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError
 from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_with_generator
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.supernets import TrainedSupernet
-from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.zoo import default_arch
@@ -142,7 +141,7 @@ def _check_arch(request: Request, arch: Arch, conditions: Conditions, profile: P
         BudgetError: Naming its cost.
     """
     for name, (limit, *_) in request.budgets.items():
-        priced = profile if name == "latency" else COSTS[BUDGET_COSTS[name]]
+        priced = profile if BUDGETS[name].profiled else COSTS[BUDGETS[name].cost]
         assert priced is not None
         cost = priced.table(arch.space, conditions).measure(arch)
         if cost > limit:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgnas_zoo.costs import COSTS, CostTable, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
 from sgnas_zoo.spaces import SPACES
 
 
@@ -39,11 +38,11 @@ def choose_space(budgets: Mapping[str, Sequence[float]], among: Sequence[str]) -
 
 def _table(space: str, budget: str) -> CostTable:
     own = SPACES[space]
-    return COSTS[BUDGET_COSTS[budget]].table(own, native_conditions(own))
+    return COSTS[BUDGETS[budget].cost].table(own, native_conditions(own))
 
 
 def _counted(budgets: Mapping[str, Sequence[float]]) -> list[str]:
-    return [name for name in budgets if name != "latency"]
+    return [name for name in budgets if not BUDGETS[name].profiled]
 
 
 def _below(space: str, budgets: Mapping[str, Sequence[float]]) -> list[str]:
@@ -58,7 +57,7 @@ def _meets(space: str, budgets: Mapping[str, Sequence[float]]) -> bool:
 def _spends(space: str, budgets: Mapping[str, Sequence[float]]) -> bool:
     """Whether one bound at least of every set is within the reach of a space."""
     reached = ([_table(space, name).reaches(limit) for limit in budgets[name]] for name in _counted(budgets))
-    return "latency" in budgets or all(map(any, zip(*reached, strict=True)))
+    return len(_counted(budgets)) < len(budgets) or all(map(any, zip(*reached, strict=True)))
 
 
 def _share(space: str, budgets: Mapping[str, Sequence[float]]) -> float:
@@ -86,7 +85,7 @@ def _between(below: str, above: Sequence[str], budgets: Mapping[str, Sequence[fl
     next_ = min(
         (space for space in above if name in _below(space, budgets)), key=lambda space: _table(space, name).minimum
     )
-    scale, unit = SCALES[name]
+    scale, unit = BUDGETS[name].scale, BUDGETS[name].unit
     most, least = _table(below, name).maximum / scale, _table(next_, name).minimum / scale
     limits = " and ".join(f"{limit / scale:,.4g} {unit}" for limit in dict.fromkeys(budgets[name]))
     return BudgetError(

@@ -9,6 +9,7 @@ import click
 
 from sgnas_zoo.cli.options import column_options
 from sgnas_zoo.cli.search import FREE_TO_CHANGE, SETTINGS, open_search
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
 from sgnas_zoo.terminal import Count, UserPath, told
 
@@ -20,7 +21,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--space", required=True, help="Search space.")
 @click.option("--budgets", required=True, help="Such as 2M,3M,4M; 5ms,10ms for a latency.")
 @click.option(
-    "--cost", default="flops", show_default=True, help="What the budgets bound: flops, params, latency or bitops."
+    "--cost", default="flops", show_default=True, help=f"What the budgets bound, such as {', '.join(BUDGETS)}."
 )
 @click.option("--supernet", multiple=True, metavar="[STRATEGY=]PLACE",
               help="Folder or Hub repo, of all strategies or of one; repeat. By default the embedded one.")  # fmt: skip
@@ -69,4 +70,4 @@ def _amounts(cost: str, budgets: str) -> list[float] | list[str]:
 
     check_budget_name(cost)  # before the amounts are read as such
     texts = [text.strip() for text in budgets.split(",")]
-    return texts if cost == "latency" else [Count().convert(text, None, None) for text in texts]
+    return texts if BUDGETS[cost].read else [Count().convert(text, None, None) for text in texts]

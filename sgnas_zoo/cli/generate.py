@@ -10,18 +10,15 @@ from typing import Any
 import click
 
 from sgnas_zoo.cli.hub import publish
-from sgnas_zoo.cli.options import push_options
-from sgnas_zoo.terminal import Count, UserPath, told
+from sgnas_zoo.cli.options import BudgetCommand, amounts_of, push_options
+from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.terminal import UserPath, told
 
 DEFAULT_TAG = "default"
 """What ``--pretrained`` alone stands for."""
 
 
-@click.command()
-@click.option("--flops", type=Count(), multiple=True, help="Most FLOPs (MACs), such as 350M; repeat for several.")
-@click.option("--params", type=Count(), multiple=True, help="Most parameters, such as 6M; bounds combine.")
-@click.option("--latency", multiple=True, help="Most time for a batch, such as 20ms; repeat for several.")
-@click.option("--bitops", type=Count(), multiple=True, help="Most BitOps, such as 14G, in a space of bits.")
+@click.command(cls=BudgetCommand, several=True)
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
 @click.option("--no-measure", is_flag=True, help="Do not measure what was made for a latency: the device is not here.")
 @click.option("--space", help="Search space; by default the first whose range holds the budget.")
@@ -41,17 +38,15 @@ DEFAULT_TAG = "default"
 @click.option("--force", is_flag=True, help="Replace the output folder.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple[str, ...],
-             bitops: tuple[float, ...], profile: str | None, no_measure: bool, output: Path | None,
-             pretrained: str | None, push_to_hub: str | None, private: bool | None, revision: str | None,
-             create_pr: bool, tag: str | None, force: bool, seed: int, as_json: bool, **options: Any,
-             ) -> None:  # fmt: skip
-    """Generate architectures for budgets; with --output or --push-to-hub, make the model."""
+def generate(profile: str | None, no_measure: bool, output: Path | None, pretrained: str | None,
+             push_to_hub: str | None, private: bool | None, revision: str | None, create_pr: bool, tag: str | None,
+             force: bool, seed: int, as_json: bool, **options: Any) -> None:  # fmt: skip
+    """Generate architectures for budgets, which combine; with --output or --push-to-hub, make the model."""
     hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
-    amounts: dict[str, Any] = {"flops": flops, "params": params, "latency": latency, "bitops": bitops}
+    amounts: dict[str, Any] = {name: options.pop(name) for name in BUDGETS}
     if not any(amounts.values()):
         raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
-    if (profile or no_measure) and not latency:
+    if (profile or no_measure) and not amounts["latency"]:
         raise click.UsageError("--profile and --no-measure are about a latency; add --latency 20ms.")
     if (output or push_to_hub) and max(map(len, amounts.values())) > 1:
         raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
@@ -67,7 +62,7 @@ def generate(flops: tuple[float, ...], params: tuple[float, ...], latency: tuple
         repo_id(push_to_hub)  # before anything is made
     if output is not None:
         check_free(output, force)
-    if latency:
+    if amounts["latency"]:
         options |= {"profile": profile, "measure": not no_measure}
     if output is None and push_to_hub is None:
         asked = {name: own for name, own in amounts.items() if own}
@@ -114,14 +109,9 @@ def _say_how_to_load(output: Path) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    asked = ", ".join(
-        f"latency <= {limit:g} ms" if name == "latency_ms" else f"{name} <= {limit / 1e6:g}M"
-        for name, limit in record["requested"].items()
-    )
-    counted = f"{record['macs'] / 1e6:.2f}M MACs, {record['params'] / 1e6:.3f}M params"
-    if "bitops" in record:
-        counted += f", {record['bitops'] / 1e6:.2f}M BitOps"
+    asked = {BUDGETS[name]: record["requested"].get(BUDGETS[name].recorded) for name in BUDGETS}
+    limits = ", ".join(f"{budget.name} <= {budget.shown(limit)}" for budget, limit in asked.items() if limit)
+    has = amounts_of(record)
     if "latency_ms" in record:
-        measured = f"measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else "not measured"
-        counted += f", predicted {record['latency_ms']:.2f} ms, {measured}"
-    return f"{asked}: {counted}, {record['space']} {record['arch']}"
+        has += f", measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else ", not measured"
+    return f"{limits}: {has}, {record['space']} {record['arch']}"

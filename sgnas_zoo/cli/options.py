@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import click
+
+from sgnas_zoo.costs import BUDGETS, Budget
+from sgnas_zoo.terminal import Count, import_named
+
+
+class BudgetCommand(click.Command):
+    """A command with an option for every budget: those of modules that ``--import`` names, too.
+
+    Args:
+        several: Whether each takes several amounts.
+    """
+
+    def __init__(self, *args: Any, several: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.several = several
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The options, budgets first."""
+        return [*(_option(BUDGETS[name], self.several) for name in BUDGETS), *super().get_params(ctx)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Import what registers budgets, then parse."""
+        import_named(args)
+        return super().parse_args(ctx, args)
+
+
+@cache
+def _option(budget: Budget, several: bool) -> click.Option:
+    number = "; repeat for several" if several else ""
+    told = f"{budget.told}, such as {budget.example}{number}."
+    return click.Option([f"--{budget.name}"], type=None if budget.read else Count(), multiple=several, help=told)
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,3 +57,10 @@ def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for kind in ("label", "image"):
         command = click.option(f"--{kind}-column", help=f"Column of its {kind}s, if that cannot be guessed.")(command)
     return command
+
+
+def amounts_of(record: Mapping[str, Any]) -> str:
+    """What a network has, from its record, in the units that people read: "349.9M MACs, 5.1M parameters"."""
+    has = [(BUDGETS[name], record[BUDGETS[name].cost]) for name in BUDGETS if BUDGETS[name].cost in record]
+    has.sort(key=lambda pair: pair[0].profiled)
+    return ", ".join(f"{'predicted ' * budget.profiled}{budget.in_words(amount)}" for budget, amount in has)

@@ -8,26 +8,23 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.cli.options import column_options
+from sgnas_zoo.cli.options import BudgetCommand, amounts_of, column_options
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
-from sgnas_zoo.terminal import Count, UserPath, told
+from sgnas_zoo.terminal import UserPath, told
 
 SETTINGS, RESULT, FRONT, PLOT, SCORES = "settings.json", "result.json", "front.json", "front.png", "evaluations.jsonl"
 FREE_TO_CHANGE = ("output", "resume", "workers")
 """Options that do not change what is found."""
 
 
-@click.command()
+@click.command(cls=BudgetCommand)
 @click.option("--strategy", default="evolution", show_default=True, help="evolution, nsga2, greedy, generator, random.")
 @click.option("--space", help="Search space; if given, the supernet has to be of it.")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
 @column_options
 @click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
-@click.option("--flops", type=Count(), help="Most FLOPs (MACs), such as 330M.")
-@click.option("--params", type=Count(), help="Most parameters, such as 6M; bounds combine.")
-@click.option("--latency", help="Most time for a batch, such as 20ms.")
-@click.option("--bitops", type=Count(), help="Most BitOps, such as 14G, in a space of bits.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for latency; by default this device's.")
 @click.option("--objectives", default="accuracy,flops", show_default=True, help="What the front is over.")
 @click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
@@ -39,7 +36,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
 @stoppable("go on with --resume.")
 def search(output: Path, supernet: str, dataset: str, objectives: str, resume: bool, **options: Any) -> None:
-    """Search a supernet for the most accurate architecture within bounds, or for a front."""
+    """Search a supernet for the most accurate architecture within bounds, which combine, or for a front."""
     from sgnas_zoo.files import write_whole
     from sgnas_zoo.training.options import resolved
     from sgnas_zoo.training.searching.plans import plan_search
@@ -97,22 +94,19 @@ def open_search(output: Path, settings: Mapping[str, Any], resume: bool, names: 
 def _write_front(output: Path, result: Mapping[str, Any]) -> None:
     """Write the front as JSON and as a plot over its first cost."""
     from sgnas_zoo.files import write_whole
-    from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
     from sgnas_zoo.training.plots import Panel, plot_panels
 
     write_whole(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
     cost = next(name for name in result["objectives"] if name != "accuracy")
-    scale, unit = SCALES[cost]
-    series = {result["strategy"]: [(row[BUDGET_COSTS[cost]] / scale, row["top1"]) for row in result["front"]]}
-    plot_panels(output / PLOT, [Panel(unit, "held-out top-1 with inherited weights, %", series)])
+    budget = BUDGETS[cost]
+    series = {result["strategy"]: [(row[budget.cost] / budget.scale, row["top1"]) for row in result["front"]]}
+    plot_panels(output / PLOT, [Panel(budget.unit, "held-out top-1 with inherited weights, %", series)])
 
 
 def _line(result: Mapping[str, Any]) -> str:
     best = result["best"]
-    more = f", predicted {best['latency_ms']:.2f} ms" if "latency_ms" in best else ""
-    more += f", {best['bitops'] / 1e6:.2f}M BitOps" if "bitops" in best else ""
     return (
-        f"{result['strategy']}: {best['top1']:.2f} % held-out top-1, {best['macs'] / 1e6:.2f}M MACs, "
-        f"{best['params'] / 1e6:.3f}M params{more}, {result['space']} {best['arch']} "
+        f"{result['strategy']}: {best['top1']:.2f} % held-out top-1, {amounts_of(best)}, "
+        f"{result['space']} {best['arch']} "
         f"({result['evaluations']} evaluations, {result['seconds']:.0f} s)"
     )

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable, unknown_name
 
 SHOWN = (
-    "kind", "id", "revision", "architecture", "space", "arch", "form", "weights", "macs", "params", "bitops",
-    "latency_ms", "measured_ms", "resolution", "num_classes", "cost", "range", "prior", "pool", "device", "runtime",
-    "threads", "dtype", "batch_size", "date",
+    "kind", "id", "revision", "architecture", "space", "arch", "form", "weights",
+    *dict.fromkeys(BUDGETS[name].cost for name in BUDGETS), "measured_ms", "resolution", "num_classes", "cost", "range",
+    "prior", "pool", "device", "runtime", "threads", "dtype", "batch_size", "date",
 )  # fmt: skip
 """What ``info`` tells of an artifact, where its config says it."""
 
@@ -119,16 +120,16 @@ def _artifact(name: str) -> dict[str, Any]:
 
 
 def _space(name: str) -> dict[str, Any]:
-    from sgnas_zoo.costs import COSTS, native_conditions
+    from sgnas_zoo.costs import counted_tables, native_conditions
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.zoo import embedded_generator, supernet_entries
 
     space = SPACES[name]
     layers, slots, choices = space.shape
-    tables = {cost: COSTS[cost].table(space, native_conditions(space)) for cost in ("macs", "params", "bitops")}
+    tables = counted_tables(space, native_conditions(space)).values()
     return {
         "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
-        "num_classes": space.num_classes, **{c: [t.minimum, t.maximum] for c, t in tables.items() if t.maximum},
+        "num_classes": space.num_classes, **{t.name: [t.minimum, t.maximum] for t in tables if t.maximum},
         "generator": embedded_generator(name) is not None,
         "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
     }  # fmt: skip

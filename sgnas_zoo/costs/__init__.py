@@ -1,9 +1,10 @@
 """Costs of architectures: tables that are exact for an ``Arch`` and differentiable for probabilities.
 
 To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule``, ``budget`` and
-``table(space, conditions)`` returning a ``CostTable``, and register it below. The contract tests then check, on every
-space, that its expectation at a one-hot equals its measure. Nothing here times anything: measured costs are tables
-read from a profile.
+``table(space, conditions)`` returning a ``CostTable``, and register it below; where users may bound it, register its
+budget too (``costs/budgets.py``), from which arguments, options and cards follow. The contract tests then check, on
+every space, that its expectation at a one-hot equals its measure. Nothing here times anything: measured costs are
+tables read from a profile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sgnas_zoo.costs.analytic import BITOPS, CONV_MACS, MACS, PARAMS
+from sgnas_zoo.costs.budgets import BUDGETS, Budget, counted, takes_budgets
 from sgnas_zoo.costs.table import Conditions, CostTable, native_conditions
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import SearchSpace
@@ -33,7 +35,7 @@ class Cost(Protocol):
 
     @property
     def budget(self) -> str:
-        """What a budget on it is called, as an argument and as an option."""
+        """Name of the budget that bounds it."""
 
     def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
         """Price every variant of every layer."""
@@ -43,4 +45,13 @@ COSTS: Registry[Cost] = Registry("cost")
 for _cost in (MACS, CONV_MACS, PARAMS, BITOPS):
     COSTS.register(_cost.name, _cost)
 
-__all__ = ["COSTS", "Conditions", "Cost", "CostTable", "native_conditions"]
+
+def counted_tables(space: SearchSpace, conditions: Conditions) -> dict[str, CostTable]:
+    """A table by the name of each budget that needs no profile."""
+    return {budget.name: COSTS[budget.cost].table(space, conditions) for budget in counted()}
+
+
+__all__ = [
+    "BUDGETS", "COSTS", "Budget", "Conditions", "Cost", "CostTable", "counted", "counted_tables", "native_conditions",
+    "takes_budgets",
+]  # fmt: skip

@@ -26,7 +26,7 @@ class AnalyticCost:
         name: Registry name.
         unit: Unit of the numbers.
         rule: What is counted, in one line for tables and cards.
-        budget: What a budget on it is called, as an argument and as an option.
+        budget: Name of the budget that bounds it.
     """
 
     name: CostName

@@ -14,7 +14,7 @@ from sgnas_zoo.errors import ModelError
 from sgnas_zoo.measure.progress import Progress, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.measure.timing import interleaved, spread
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.models.deploy import deploy
 
 

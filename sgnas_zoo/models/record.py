@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.spaces import Arch, FormName
 
@@ -20,11 +21,8 @@ KEPT = (
 )  # fmt: skip
 """Arguments that a network of ours is built from again; nothing else is written, or read."""
 
-LED_TO_IT = (
-    "flops", "params", "latency", "bitops", "profile", "measure", "generator", "resolution", "revision",
-    "local_files_only", "resolved",
-)  # fmt: skip
-"""Arguments that led to the architecture: timm keeps them with a model, and they build nothing."""
+LED_TO_IT = ("profile", "measure", "generator", "resolution", "revision", "local_files_only", "resolved")
+"""Arguments that led to the architecture, beside budgets: timm keeps them with a model, and they build nothing."""
 
 
 def arguments(model: nn.Module) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def remember(model: nn.Module, arch: Arch, form: FormName) -> None:
 
 def forget_request(model: nn.Module) -> None:
     """Drop what led to a network of ours from what timm keeps with it."""
-    own = {name: value for name, value in arguments(model).items() if name not in LED_TO_IT}
+    own = {name: value for name, value in arguments(model).items() if name not in (*BUDGETS, *LED_TO_IT)}
     model._model_args = own  # type: ignore[assignment]
 
 
@@ -59,7 +57,7 @@ def only_kept(model: nn.Module, ours: bool, untrained: bool) -> Iterator[None]:
         ArtifactError: If a network of ours was made with more than a saved one can state.
     """
     everything = arguments(model)
-    left_out = (*LED_TO_IT, "num_classes", "weights")
+    left_out = (*BUDGETS, *LED_TO_IT, "num_classes", "weights")
     own = {name: value for name, value in everything.items() if name not in left_out}
     if ours and untrained:
         own["weights"] = "untrained"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
@@ -10,21 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import BudgetError, shown, unknown_name
-
-BUDGET_COSTS = {"flops": "macs", "params": "params", "latency": "latency_ms", "bitops": "bitops"}
-"""Budget arguments and the cost each bounds: what NAS papers call FLOPs are MACs."""
-
-SCALES = {
-    "flops": (1e6, "M MACs"), "params": (1e6, "M parameters"), "latency": (1.0, "ms"), "bitops": (1e6, "M BitOps"),
-}  # fmt: skip
-"""What an amount is divided by where people read it, and its unit then."""
-
-UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-"""Units of time, in milliseconds."""
-
-MOST = 1e18
-"""Beyond any network, and still exact enough as a float."""
+from sgnas_zoo.units import MOST
 
 Amount = float | str | Sequence[float] | Sequence[str]
 """One budget, or N of them; a latency has a unit: "20ms"."""
@@ -36,37 +23,30 @@ def check_budget_name(name: str) -> None:
     Raises:
         UnknownNameError: With near matches, or all names.
     """
-    if name not in BUDGET_COSTS:
-        raise unknown_name("cost", name, BUDGET_COSTS)
-
-
-def milliseconds(text: object) -> float:
-    """A time such as "20ms", "900us" or "1.5s" in milliseconds.
-
-    Raises:
-        BudgetError: If it is none.
-    """
-    match = (
-        re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?) ?(us|ms|s)", text.strip()) if isinstance(text, str) else None
-    )
-    if match and 0 < float(match[1]) < MOST:
-        return float(match[1]) * UNITS[match[2]]
-    written = shown(text).strip("'")
-    hint = f"{written}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", written) else "20ms"
-    raise BudgetError(f"latency={shown(text)} is no latency; give a time with its unit, such as {hint}.")
+    if name not in BUDGETS:
+        raise unknown_name("cost", name, BUDGETS)
 
 
 def stated(**budgets: Amount | None) -> dict[str, Any]:
-    """The budgets that were given; latencies in milliseconds.
+    """The budgets that were given; those written with a unit as numbers, latencies in milliseconds.
 
     Raises:
-        BudgetError: If a latency is no time with a unit.
+        BudgetError: If one that needs a unit has none.
     """
     given = {name: value for name, value in budgets.items() if value is not None}
-    if "latency" in given:
-        latency = given["latency"]
-        given["latency"] = [*map(milliseconds, latency)] if isinstance(latency, list | tuple) else milliseconds(latency)
+    for name, value in given.items():
+        if read := BUDGETS[name].read:
+            given[name] = [read(name, v) for v in value] if isinstance(value, list | tuple) else read(name, value)
     return given
+
+
+def asked_of(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The budgets among keywords, as ``stated`` gives them.
+
+    Raises:
+        BudgetError: As ``stated``.
+    """
+    return stated(**{name: keywords.get(name) for name in BUDGETS})
 
 
 def broadcast(budgets: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -93,7 +93,7 @@ class ArchGenerator(nn.Module):
 
     @property
     def budget(self) -> str:
-        """What a budget on its cost is called: "flops", "params" or "bitops"."""
+        """Name of the budget on its cost: "flops" for MACs."""
         return COSTS[self.cost].budget
 
     @torch.no_grad()
@@ -101,8 +101,7 @@ class ArchGenerator(nn.Module):
         """Logits for N targets, from one forward pass.
 
         Args:
-            targets: The targets, in plain counts, under the name of a budget on the generator's cost: ``flops`` for
-                MACs, which NAS papers call so, ``params``, or ``bitops``.
+            targets: The targets, in plain counts, under the name of the budget on the generator's cost.
 
         Returns:
             Float tensor (N, layers, slots, choices) on the generator's device.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
@@ -85,7 +85,7 @@ class SearchSpace:
         return next((i for i, choice in enumerate(self.choices) if choice.adds == self.kind.empty), None)
 
     @property
-    def budget(self) -> Literal["flops", "bitops"]:
+    def budget(self) -> str:
         """The budget that its choices are mostly about, and that its generators answer."""
         return self.kind.budget
 

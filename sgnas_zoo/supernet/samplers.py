@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from sgnas_zoo.costs import COSTS, CostTable, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import Arch, SearchSpace
@@ -136,7 +136,7 @@ def step_rng(seed: int, step: int) -> random.Random:
 @lru_cache(maxsize=8)
 def _bins(space: SearchSpace) -> tuple[CostTable, float, float]:
     """Price list, begin of the first bin, and width of each."""
-    cost = "macs" if space.budget == "flops" else space.budget
+    cost = BUDGETS[space.budget].cost
     table, rng = COSTS[cost].table(space, native_conditions(space, form="search")), random.Random(0)
     costs = [table.measure(space.sample(rng)) for _ in range(SPANNING)]
     return table, min(costs), (max(costs) - min(costs)) / BINS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +13,7 @@ from timm.optim import list_optimizers
 from sgnas_zoo.errors import unknown_name
 from sgnas_zoo.terminal import Count
 from sgnas_zoo.training.data.columns import Source
-from sgnas_zoo.training.fields import option
+from sgnas_zoo.training.fields import budgets, option
 
 SHARE = click.FloatRange(0, 1)
 PART = click.FloatRange(0, 1, max_open=True)
@@ -102,8 +103,7 @@ class Network:
     """Which network: by budget, architecture or name."""
 
     model: str | None = option("Instead of a budget: a name of timm, or a folder or Hub repo.", None)
-    flops: float | None = option("Most FLOPs (MACs), such as 4M; budgets combine.", None, Count())
-    params: float | None = option("Most parameters, such as 5M.", None, Count())
+    budgets: Mapping[str, float] = budgets()
     arch: str | None = option("Architecture string of the space, instead of a budget.", None)
     space: str | None = option("Search space of budget or architecture; its YAML holds the settings.", None)
     generator: str | None = option("Folder or Hub repo of what answers budgets; by default the embedded one.", None)

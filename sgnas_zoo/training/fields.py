@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import click
 
-from sgnas_zoo.terminal import UserPath
+from sgnas_zoo.costs import Budget, counted
+from sgnas_zoo.terminal import Count, UserPath
 
 Config = TypeVar("Config")
 
@@ -37,6 +38,11 @@ def option(
     return dataclasses.field(default=default, metadata={"told": told, "kind": kind, "free": free})
 
 
+def budgets() -> Any:
+    """A field that holds budgets in plain counts by name: an option for each of those that need no profile."""
+    return dataclasses.field(metadata={"budgets": True})
+
+
 def group(kind: type[Config], **defaults: Any) -> Config:
     """A field that holds a configuration of several fields.
 
@@ -55,16 +61,23 @@ def group(kind: type[Config], **defaults: Any) -> Config:
 
 def options(kind: type) -> list[click.Option]:
     """The options of a configuration, those of its groups in between."""
-    return [_option(field, hint, default) for field, hint, default in _leaves(kind)]
+    found: list[click.Option] = []
+    for field, hint, default in _leaves(kind):
+        found += [_budget(budget) for budget in counted()] if _is_budgets(field) else [_option(field, hint, default)]
+    return found
 
 
 def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Make a configuration, and those in it, from values by the name of the field."""
     hints = get_type_hints(kind)
-    made = {
-        field.name: build(hints[field.name], values) if is_dataclass(hints[field.name]) else values[field.name]
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-    }
+    made: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if is_dataclass(hints[field.name]):
+            made[field.name] = build(hints[field.name], values)
+        elif _is_budgets(field):
+            made[field.name] = {b.name: values[b.name] for b in counted() if values.get(b.name) is not None}
+        else:
+            made[field.name] = values[field.name]
     return kind(**made)
 
 
@@ -80,6 +93,8 @@ def flat(config: Any, *, repeated: bool = False) -> dict[str, Any]:
         value = getattr(config, field.name)
         if is_dataclass(value):
             found |= flat(value, repeated=repeated)
+        elif _is_budgets(field):
+            found |= {budget.name: plain(value.get(budget.name)) for budget in counted()}
         elif not (repeated and field.metadata["free"]):
             found[field.name] = plain(value)
     return found
@@ -100,6 +115,15 @@ def _leaves(kind: type, defaults: Mapping[str, Any] | None = None) -> Iterator[t
             yield from _leaves(hints[field.name], field.metadata["defaults"])
         else:
             yield field, hints[field.name], (defaults or {}).get(field.name, field.default)
+
+
+def _is_budgets(field: Field[Any]) -> bool:
+    return "budgets" in field.metadata
+
+
+def _budget(budget: Budget) -> click.Option:
+    """The option of a budget."""
+    return click.Option([f"--{budget.name}"], type=Count(), help=f"{budget.told}, such as {budget.example}.")
 
 
 def _option(field: Field[Any], hint: Any, default: Any) -> click.Option:

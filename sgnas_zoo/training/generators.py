@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from scipy.stats import kendalltau
 
-from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, Conditions, CostTable, native_conditions
 from sgnas_zoo.errors import BudgetError, ZooError
 from sgnas_zoo.files import read_config, write_json
 from sgnas_zoo.folders import among_others
@@ -18,7 +18,6 @@ from sgnas_zoo.hub.artifacts import CONFIG, Artifact
 from sgnas_zoo.hub.cards import EVALUATION, write_card
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import TrainedSupernet
-from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES, Arch
@@ -48,7 +47,7 @@ def costs(supernet: Supernet) -> tuple[CostTable, Conditions]:
     """Costs of what the budgets of its space are about, as it is searched, and the conditions they hold for."""
     space = supernet.space
     conditions = native_conditions(space, form="search", num_classes=supernet.num_classes)
-    return COSTS[BUDGET_COSTS[space.budget]].table(space, conditions), conditions
+    return COSTS[BUDGETS[space.budget].cost].table(space, conditions), conditions
 
 
 def target_range(table: CostTable, low: float | None, high: float | None) -> tuple[float, float]:

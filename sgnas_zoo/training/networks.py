@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.artifacts import WEIGHTS, Artifact
 from sgnas_zoo.hub.loading import read_stated
 from sgnas_zoo.hub.names import read_name
-from sgnas_zoo.models.builder import count_bitops, count_macs, count_params
+from sgnas_zoo.models.counting import counts
 from sgnas_zoo.models.record import arguments
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.data.transforms import Transform
@@ -31,15 +31,14 @@ OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "
 
 
 def make_network(
-    model: str | None, flops: float | None = None, params: float | None = None, space: str | None = None,
+    model: str | None, budgets: Mapping[str, float] | None = None, space: str | None = None,
     arch: str | None = None, *, pretrained: Pretrained, resolution: int | None = None, **kwargs: Any,
 ) -> nn.Module:  # fmt: skip
     """Create the network that a recipe's options describe: by name, by architecture string, or for budgets.
 
     Args:
         model: A name for timm, or a folder or repo of a saved model in any spelling of ``read_name``; or None.
-        flops: Budget in MACs, without a name.
-        params: Budget in parameters, without a name.
+        budgets: Budgets in plain counts, without a name.
         space: Search space of the budgets or of ``arch``; beside a name it says nothing.
         arch: Architecture string, without a name.
         pretrained: Load or inherit weights, as ``create_model`` does; there is an error where there are none.
@@ -51,13 +50,13 @@ def make_network(
     """
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     if model is None:
-        if flops is None and params is None and arch is None:
+        if not budgets and arch is None:
             raise UnknownNameError("Say which network: --flops 350M, --params 5M, --arch STRING or --model NAME.")
         family = SPACES[space].family if space else "sgnas"
         name: str | None = family if arch else None
-        given = {"flops": flops, "params": params, "space": space, "arch": arch, "resolution": resolution}
+        given = {**(budgets or {}), "space": space, "arch": arch, "resolution": resolution}
         kwargs |= {key: value for key, value in given.items() if value is not None}
-    elif beside := [f"--{key}" for key, v in (("flops", flops), ("params", params), ("arch", arch)) if v is not None]:
+    elif beside := [f"--{name}" for name in (*(budgets or ()), *(["arch"] if arch is not None else []))]:
         raise UnknownNameError(f"--model names one network; leave out {' and '.join(beside)}, or --model.")
     else:
         name = model
@@ -148,13 +147,10 @@ def measuring_transform(network: nn.Module) -> Transform:
 
 
 def counted(network: nn.Module) -> dict[str, int]:
-    """MACs, parameters and BitOps, counted on the network itself, and the conditions they hold for."""
+    """What a network costs, counted on itself, and the conditions that holds for."""
     side = input_side(network)
-    bitops = count_bitops(network, side)
     return {
-        "macs": count_macs(network, side),
-        "params": count_params(network),
-        **({"bitops": bitops} if bitops else {}),
+        **counts(network, side),
         "resolution": side,
         "num_classes": int(network.num_classes),  # type: ignore[arg-type]
     }

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from sgnas_zoo.files import write_file
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.stopping import stoppable
-from sgnas_zoo.terminal import import_modules, import_option, one_line
+from sgnas_zoo.terminal import import_named, import_option, one_line
 from sgnas_zoo.training.fields import Config, build, flat, options, plain
 
 PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
@@ -30,18 +30,21 @@ class RecipeCommand(click.Command):
     exit code 2, as is a signal with an exit code of its own.
 
     Args:
+        config: What it is told, a dataclass, see ``fields``.
         configs: Folder whose ``<space>.yaml``, if there, holds the defaults for the search space in ``--space``; what
             has never been run lies in its folder ``unproven``.
     """
 
-    def __init__(self, *args: Any, configs: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, config: type, configs: Path | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.configs = configs
+        self.config, self.configs = config, configs
+        self.params = self._made()
+
+    def _made(self) -> list[click.Parameter]:
+        """The options there are now: modules under ``--import`` may bring budgets."""
         help_text = f"YAML with a section {self.section}: option names and values; the command line wins."
-        self.params.append(
-            click.Option(["--config"], type=click.Path(path_type=Path), expose_value=False, help=help_text)
-        )
-        self.params.append(import_option())
+        file = click.Option(["--config"], type=click.Path(path_type=Path), expose_value=False, help=help_text)
+        return [*options(self.config), file, import_option()]
 
     @property
     def section(self) -> str:
@@ -61,10 +64,11 @@ class RecipeCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look for all mistakes in YAML and command line, then parse."""
+        import_named(args)  # before a space is asked for
+        self.params = self._made()
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True
         given, rest, _ = parser.parse_args(args=list(args))
-        import_modules(given.get("modules") or ())  # before a space is asked for
         asks_for_help = any(param.is_eager and param.name in given for param in self.get_params(ctx))
         if not ctx.resilient_parsing and not asks_for_help:
             mistakes = [self._unknown("option", word, self._spellings(ctx)) for word in rest if word.startswith("-")]
@@ -156,17 +160,15 @@ def recipe(
         def callback(**values: Any) -> None:
             main(build(config, values))
 
-        file, params = Path(main.__code__.co_filename), options(config)
-        return command(
-            file.stem, callback=callback, params=[*params], help=main.__doc__, configs=file.parent / "configs"
-        )
+        file = Path(main.__code__.co_filename)
+        return command(file.stem, callback=callback, config=config, help=main.__doc__, configs=file.parent / "configs")
 
     return make
 
 
 def resolved(ctx: click.Context) -> dict[str, Any]:
     """The settings of a run as plain JSON, in the order of the recipe's options."""
-    names = [param.name for param in ctx.command.params if param.name in ctx.params]
+    names = [param.name for param in ctx.command.get_params(ctx) if param.name in ctx.params]
     return {str(name): plain(ctx.params[str(name)]) for name in names}
 
 

@@ -15,7 +15,7 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, BudgetError, PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.generators import save_generator
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, families
 from sgnas_zoo.zoo import default_arch, published, supernet_entries, zoo_entries

@@ -20,7 +20,7 @@ from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.measure.network import measure_ms
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
-from sgnas_zoo.models.builder import count_macs
+from sgnas_zoo.models.counting import count_macs
 from sgnas_zoo.search.relaxation import allowed_mask, log_probs
 from sgnas_zoo.spaces import SPACES
 

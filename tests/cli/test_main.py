@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sgnas_zoo import __version__
 from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.zoo import zoo_entries
 

@@ -5,7 +5,8 @@ import torch
 from timm.models import EfficientNet, ResNet
 
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.models.builder import build_model, count_macs, count_params
+from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.spaces import SPACES
 
 FORMS = ("search", "final")

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import sgnas_zoo
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, SpaceError
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.models.shufflenet import ShuffleBlock, ShuffleNet
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.spaces.kinds.shuffle import Shuffle

@@ -35,7 +35,9 @@ def earlier(made, colours, tmp_path, monkeypatch):
         middle = steps[sorted(steps)[len(steps) // 2 - 1]]
         there = shutil.copytree(middle, killed / "checkpoints" / middle.name)
         manifest = json.loads((there / "manifest.json").read_text())
-        assert manifest["settings"] == saved["manifest.json"]
+        later = {key: value for key, value in manifest["settings"].items() if key not in saved["manifest.json"]}
+        assert {**saved["manifest.json"], **later} == manifest["settings"]
+        assert set(later.values()) <= {None}  # options that there were not, and that nobody gave
         (there / "manifest.json").write_text(json.dumps({**manifest, "settings": saved["manifest.json"]}))
         (killed / "settings.yaml").write_text(yaml.safe_dump({name: options}))
         return whole, killed, config

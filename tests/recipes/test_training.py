@@ -24,9 +24,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import sgnas_zoo
 import sgnas_zoo.cli.main
-from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, native_conditions
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.supernet.samplers import uniform
 from sgnas_zoo.training.data.loaders import TransformedImages
 from sgnas_zoo.training.data.sources import load_images
@@ -242,7 +241,7 @@ CHOICE = [
 @pytest.mark.parametrize(("space", "sampler", "budget"), CHOICE)
 def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images, tmp_path, space, sampler, budget):
     ((name, limit),) = budget.items()
-    cost = BUDGET_COSTS[name]
+    cost = BUDGETS[name].cost
     made = tmp_path / "supernet"
     look = ("--space", space, "--sampler", sampler, "--resolution", 32, "--lr", 0.01, "--epochs", 1)
     result = invoke("train_supernet.py", *look, *SMALL, "--dataset", images, "--output", made)

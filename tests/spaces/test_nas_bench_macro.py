@@ -10,7 +10,7 @@ from timm.models import EfficientNet
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError
-from sgnas_zoo.models.builder import count_macs, count_params
+from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.spaces import SPACES
 
 SPACE = SPACES["nas_bench_macro"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sgnas_zoo.costs import COSTS
+from sgnas_zoo.costs import BUDGETS, COSTS, counted
 from sgnas_zoo.hub.cards.parts import (
     Facts,
     architecture,
@@ -20,7 +20,6 @@ from sgnas_zoo.hub.cards.parts import (
     trained_with,
 )
 from sgnas_zoo.hub.cards.text import Fields, code, prose
-from sgnas_zoo.search.budgets import SCALES
 
 WEIGHTS = {
     "untrained": "**The weights are untrained** (random initialisation): the answers mean nothing. Train the network "
@@ -33,12 +32,6 @@ WEIGHTS = {
     "unknown": "Where the weights come from was not recorded.",
 }
 """What a card says of weights, by their recorded origin."""
-ACHIEVED = {
-    "flops": ("FLOPs (multiply-accumulates)", "macs"), "params": ("parameters", "params"),
-    "bitops": ("BitOps", "bitops"),
-    "latency": ("latency, ms", "latency_ms"), "latency_ms": ("latency, ms", "latency_ms"),
-}  # fmt: skip
-"""How a budget is called, and which field of the record holds what was achieved."""
 
 
 def model_facts(config: Fields, evaluation: Fields) -> Facts:
@@ -87,7 +80,7 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
         "space": space.name,
         "cost": code(cost),
         "budget": budget,
-        "unit": SCALES[budget][1],
+        "unit": BUDGETS[budget].unit,
         "example": f"{middle:_.0f}",
         "conditions": conditions(config.part("conditions")),
         "low": f"{limits[0]:,.0f}",
@@ -122,7 +115,7 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
         "space": space.name,
         "family": space.family,
         "budget": space.budget,
-        "unit": SCALES[space.budget][1],
+        "unit": BUDGETS[space.budget].unit,
         "example": str(example),
         "resolution": f"{config.number('resolution') or 0:,.0f}",
         "in_chans": f"{config.number('in_chans') or 0:.0f}",
@@ -183,8 +176,10 @@ def _trained_on(record: Fields, weights: str, classes: float) -> str | None:
 def _budgets(record: Fields) -> list[tuple[str, str, str]]:
     """Budgets with what was achieved."""
     requested, rows = record.part("requested"), []
+    budgets = [BUDGETS[name] for name in BUDGETS]
+    known = {word: budget for budget in budgets for word in (budget.name, budget.recorded)}
     for name in requested.values:
-        label, field = ACHIEVED.get(name, (code(name), name))
+        label, field = (known[name].title, known[name].cost) if name in known else (code(name), name)
         limit, achieved = requested.number(name), record.number(field)
         rows.append((label, _amount(limit), _amount(achieved)))
     return rows
@@ -195,14 +190,14 @@ def _amount(value: float | None) -> str:
 
 
 def _counted(record: Fields) -> str | None:
-    """MACs, parameters and BitOps with their conditions."""
-    macs, params, bitops = (record.number(name) for name in ("macs", "params", "bitops"))
-    if macs is None or params is None:
+    """What was counted, with its conditions."""
+    has = {budget.cost: record.number(budget.cost) for budget in counted()}
+    if has["macs"] is None or has["params"] is None:
         return None
-    bits = f", {bitops:,.0f} BitOps" if bitops else ""
+    told = ", ".join(f"{number:,.0f} {COSTS[cost].unit}" for cost, number in has.items() if number)
     side, there = record.number("trained_at"), record.number("macs_trained_at")
-    trained = f"; {there:,.0f} multiply-accumulates at the {side:,.0f} px of the weights" if side and there else ""
-    return f"{macs:,.0f} multiply-accumulates, {params:,.0f} parameters{bits} ({conditions(record)}){trained}"
+    trained = f"; {there:,.0f} MACs at the {side:,.0f} px of the weights" if side and there else ""
+    return f"{told} ({conditions(record)}){trained}"
 
 
 def _latency(record: Fields) -> str | None:

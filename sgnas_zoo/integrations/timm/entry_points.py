@@ -14,6 +14,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import PretrainedError
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.zoo import ZooEntry, zoo_entries
@@ -56,8 +57,8 @@ def _family(name: str) -> Callable[..., nn.Module]:
         return model
 
     build.__doc__ = (
-        f"A network of the family {name}: by architecture string (``arch``), or made for a budget (``flops``, "
-        f"``params``, ``latency``, ``bitops``); the one it stands for where neither is given.\n\n"
+        f"A network of the family {name}: by architecture string (``arch``), or made for a budget "
+        f"({', '.join(f'``{budget}``' for budget in BUDGETS)}); the one it stands for where neither is given.\n\n"
         "``pretrained=True`` loads the weights that ``pretrained_cfg`` names, or inherits the default weights of its "
         "space; a tag, a folder or a Hub repo names the supernet to inherit from. ``weights`` is what a saved config "
         "says of its weights. All keywords of ``sgnas_zoo.create_model`` but ``token`` are taken."

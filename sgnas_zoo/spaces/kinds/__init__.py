@@ -9,7 +9,7 @@ it. ``macro`` is the shortest example.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sgnas_zoo.spaces.blocks import Block
 from sgnas_zoo.spaces.rows import FormName, Layer
@@ -34,7 +34,7 @@ class BlockKind(Protocol[V]):
         ...
 
     @property
-    def budget(self) -> Literal["flops", "bitops"]:
+    def budget(self) -> str:
         """The budget that its choices are about, and that generators of its spaces answer."""
         ...
 

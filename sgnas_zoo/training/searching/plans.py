@@ -38,10 +38,11 @@ def search_supernet(supernet: str | Path, dataset: str | Path, **options: Any) -
     Args:
         supernet: Folder or Hub repo of the trained supernet.
         dataset: Hub id or folder of what it was trained on; the part that was held out counts.
-        options: ``strategy`` ("evolution", "nsga2", "greedy", "generator", "random"), budgets (``flops``, ``params``,
-            ``latency``, ``bitops``), ``objectives`` (``("accuracy", "flops")``), ``population`` (50), ``generations``
-            (20), ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``image_column``,
-            ``label_column``, ``workers`` (2 decoding processes), and ``scores``, a file in which scores are kept.
+        options: ``strategy`` ("evolution", "nsga2", "greedy", "generator", "random"), budgets by name
+            (``flops``, ``latency``, ...), ``objectives`` (``("accuracy", "flops")``), ``population`` (50),
+            ``generations`` (20), ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``,
+            ``image_column``, ``label_column``, ``workers`` (2 decoding processes), and ``scores``, a file in which
+            scores are kept.
 
     Returns:
         ``front``, ``best``, ``evaluations`` and ``seconds``, as ``Search.run`` says, with the dataset and the origin

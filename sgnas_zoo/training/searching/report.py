@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.hub.cards.text import title
-from sgnas_zoo.search.budgets import BUDGET_COSTS, SCALES
 from sgnas_zoo.training.plots import Panel, plot_panels
 from sgnas_zoo.training.searching.comparison import Row
 
@@ -40,9 +40,9 @@ def totals(rows: Sequence[Row], preparation: Mapping[str, float]) -> dict[str, l
 
 def plot_comparison(path: Path, rows: Sequence[Row], sums: Mapping[str, Sequence[Row]], cost: str) -> None:
     """Draw top-1 over the cost that was spent, and time over the number of budgets, one colour a strategy."""
-    scale, unit = SCALES[cost]
+    scale, unit = BUDGETS[cost].scale, BUDGETS[cost].unit
     spent = {
-        name: sorted((row[BUDGET_COSTS[cost]] / scale, row["unseen_top1"]) for row in rows if row["strategy"] == name)
+        name: sorted((row[BUDGETS[cost].cost] / scale, row["unseen_top1"]) for row in rows if row["strategy"] == name)
         for name in sums
     }
     paid = {name: [(row["budgets"], row["seconds_with_preparation"]) for row in own] for name, own in sums.items()}
@@ -61,7 +61,8 @@ def report(record: Mapping[str, Any]) -> str:
     Args:
         record: What ``sgnas-zoo compare`` writes to ``comparison.json``.
     """
-    scale, unit = SCALES[record["cost"]]
+    budget = BUDGETS[record["cost"]]
+    scale, unit = budget.scale, budget.unit
     settings, sums = record["settings"], record["totals"]
     most = max(len(own) for own in sums.values())
     counts = [count for count in (1, 5, 20) if count < most] + [most]
@@ -73,7 +74,7 @@ def report(record: Mapping[str, Any]) -> str:
         [
             row["strategy"],
             f"{row['budget'] / scale:.3f}",
-            f"{row[BUDGET_COSTS[record['cost']]] / scale:.3f}",
+            f"{row[budget.cost] / scale:.3f}",
             *_figures(row),
         ]
         for row in record["rows"]

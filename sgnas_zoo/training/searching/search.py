@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
-from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
+from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, counted_tables, native_conditions
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
-from sgnas_zoo.search.budgets import BUDGET_COSTS, plain
+from sgnas_zoo.search.budgets import plain
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.problem import Problem, Score
@@ -27,7 +27,7 @@ class Search:
 
     Args:
         space: The space.
-        tables: Cost tables by budget name: "flops", "params", and others where they are needed.
+        tables: Cost tables by name of the budget: counted costs that the space has, and others where they are needed.
         strategy: Registry name of the strategy.
         limits: Most of each cost.
         objectives: "accuracy" and names of costs: what the front is over.
@@ -98,7 +98,7 @@ class Search:
         }
 
     def _row(self, problem: Problem, arch: Arch) -> dict[str, Any]:
-        costs = {BUDGET_COSTS[name]: plain(float(table.measure(arch))) for name, table in self.tables.items()}
+        costs = {BUDGETS[name].cost: plain(float(table.measure(arch))) for name, table in self.tables.items()}
         return {"arch": str(arch), "top1": problem.scores[arch], **costs}
 
 
@@ -109,17 +109,17 @@ def check_objectives(objectives: Sequence[str]) -> None:
         UnknownNameError: If one is unknown, or accuracy or a cost is missing.
     """
     for name in objectives:
-        if name not in (ACCURACY, *BUDGET_COSTS):
-            raise unknown_name("objective", name, (ACCURACY, *BUDGET_COSTS))
+        if name not in (ACCURACY, *BUDGETS):
+            raise unknown_name("objective", name, (ACCURACY, *BUDGETS))
     if ACCURACY not in objectives or len(objectives) < 2:
-        costs = ", ".join(BUDGET_COSTS)
+        costs = ", ".join(BUDGETS)
         raise UnknownNameError(f"Objectives are {ACCURACY} and one of {costs} or several; such as {ACCURACY},flops.")
 
 
 def cost_tables(
     space: SearchSpace, num_classes: int, names: Sequence[str], profile: ProfileLike | None = None
 ) -> dict[str, CostTable]:
-    """Tables of FLOPs, parameters and what else is among ``names`` or the space is about, in the supernet's form.
+    """Tables of what the space has and what else is among ``names``, by budget, in the supernet's form.
 
     Args:
         space: The space.
@@ -131,10 +131,8 @@ def cost_tables(
         ArtifactError: If the profile is for something else.
     """
     conditions: Conditions = native_conditions(space, form="search", num_classes=num_classes)
-    tables: dict[str, CostTable] = {
-        name: COSTS[BUDGET_COSTS[name]].table(space, conditions)
-        for name in ("flops", "params", "bitops")
-        if name != "bitops" or name in (*names, space.budget)
+    tables = {
+        name: table for name, table in counted_tables(space, conditions).items() if table.maximum or name in names
     }
     if "latency" in names:
         tables["latency"] = (find_profile(profile) or own_profile(space, conditions)).table(space, conditions)

@@ -17,7 +17,8 @@ from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArchError, BudgetError, SpaceError
 from sgnas_zoo.export import export
-from sgnas_zoo.models.builder import build_model, count_bitops
+from sgnas_zoo.models.builder import build_model
+from sgnas_zoo.models.counting import count_bitops
 from sgnas_zoo.models.quantised import QuantisedConv2d, quantise_activations, quantise_weights
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES, BitsKind, Row, SearchSpace

@@ -21,9 +21,8 @@ from PIL import Image
 
 import sgnas_zoo
 from sgnas_zoo.cli.main import main
-from sgnas_zoo.costs import COSTS, CostTable, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError
-from sgnas_zoo.search.budgets import BUDGET_COSTS
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.evolution import evolve, search_randomly
 from sgnas_zoo.search.generator import ArchGenerator
@@ -136,7 +135,7 @@ def test_every_strategy_on_every_space_keeps_the_budget_of_every_cost(name, stra
     best = max(landscape.asked, key=landscape.value)
     assert result["best"] == result["front"][0]
     assert result["best"]["top1"] == landscape.value(best)
-    assert result["best"][BUDGET_COSTS[cost]] == table.measure(space.parse(result["best"]["arch"]))
+    assert result["best"][BUDGETS[cost].cost] == table.measure(space.parse(result["best"]["arch"]))
     again = a_search(space, strategy, **asked).run(Landscape(space))
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sgnas_zoo.spaces.blocks import Block, Conv, Fixed
 from sgnas_zoo.spaces.rows import FormName, Layer
@@ -70,7 +70,7 @@ class BitsKind:
     stem_kernel: int = 7
 
     empty = Bits()
-    budget: ClassVar[Literal["bitops"]] = "bitops"  # bits change neither MACs nor parameters
+    budget: ClassVar[str] = "bitops"  # bits change neither MACs nor parameters
     first_conv, classifier = "conv1", "fc"
     untimed = (
         "are rounded in floating point, so their time here says nothing of few bits; bound --bitops, or import a "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, head
 from sgnas_zoo.spaces.kinds.mbconv import MBConv
@@ -47,7 +47,7 @@ class InvertedKind:
     """Layers that follow a stem convolution directly and precede a 1 x 1 head; ``first_chs`` is the stem's width."""
 
     empty = Inverted()
-    budget: ClassVar[Literal["flops"]] = "flops"
+    budget: ClassVar[str] = "flops"
     first_conv, classifier, untimed = "conv_stem", "classifier", ""
     legend = (
         "One column per searched layer: its expansion ratio below, the side of its depthwise kernel above; 0 and 1 is "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, head
 from sgnas_zoo.spaces.rows import FormName, Layer, stacked
@@ -73,7 +73,7 @@ class ShuffleKind:
     """
 
     empty = Branch()
-    budget: ClassVar[Literal["flops"]] = "flops"
+    budget: ClassVar[str] = "flops"
     first_conv, classifier, untimed = "conv_stem", "classifier", ""
     legend = (
         "One column per searched layer, one cell per depthwise convolution with the side of its kernel. A triangle "
