@@ -1,14 +1,19 @@
 """Artifacts that several tests read: small ones, made once for all processes of a run. Nobody writes to them."""
 
+import importlib.util
 import os
 import random
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from click.testing import CliRunner
 from filelock import FileLock
 from PIL import Image
+from places import RECIPES
 from recipe_runs import begin, write_colours
 
 from sgnas_zoo import create_model, save_model
@@ -101,3 +106,47 @@ def write_photos(root):
         for number in range(20):
             pixels = rng.integers(0, 80, (32, 32, 3)) + 60 * (label == np.arange(3))
             Image.fromarray(pixels.astype(np.uint8)).save(root / "train" / name / f"{number}.png")
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """A recipe's module and a way to call it in this process."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+        def call(*arguments):
+            AcceleratorState._reset_state(True)
+            result = CliRunner().invoke(module.main, list(map(str, arguments)))
+            if result.exception and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            return result.exit_code, result.stdout, result.stderr
+
+        return module, call
+
+    yield load
+    AcceleratorState._reset_state(True)
+    PartialState._reset_state()
+
+
+@pytest.fixture
+def stubs(monkeypatch):
+    """Take data and training out of a recipe: what is left is the network that it would train or measure."""
+    images = SimpleNamespace(classes=["a", "b", "c"], record={"split": "test"})
+
+    def put(module, seen):
+        def keep(network, *_, **__):
+            seen.append(network)
+            return None if module.__name__ != "recipe_evaluate" else {"top1": 1.0}
+
+        stubs = {"load_images": lambda *_, **__: images, "open_images": lambda *_: (images, None, images)}
+        stubs |= {"measuring_loader": lambda *_, **__: [], "training_loader": lambda *_, **__: []}
+        stubs |= {"look_loaders": lambda *_: ([], [])}
+        stubs |= {"evaluate": keep, "fit": keep}
+        for name, stub in stubs.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, stub)
+
+    return put

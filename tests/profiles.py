@@ -28,3 +28,9 @@ def made_up(space="sgnas_imagenet", *, form="final", ms_per_mac=5e-8, setup=SETU
         Validation(24, 0.03, 0.08, 0.98),
     )  # fmt: skip
     return replace(made, **changes)
+
+
+def csv_of(profile):
+    """A profile as a table, as somebody else's tool writes it."""
+    rows = [f"{b.layer},{b.choice},{b.median_ms}" for b in profile.blocks]
+    return "\n".join(["layer,choice,median_ms", *rows, f"fixed,,{profile.fixed_ms}"])

@@ -18,7 +18,7 @@ from sgnas_zoo.hub.artifacts import CONFIG, Artifact, brief, check_header, check
 from sgnas_zoo.hub.model_fields import DESCRIPTIVE, LOADING, Config, Counted, Look, OurConfig, Plain
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.models.origin import mark_untrained
-from sgnas_zoo.models.record import LED_TO_IT
+from sgnas_zoo.models.record import led_to_it
 from sgnas_zoo.plain_json import checked, fits
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import families
@@ -144,7 +144,7 @@ def _arguments(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
     stated = config.get("model_args", {})
     if is_ours(architecture):
         if "arch" in stated:  # timm's own export keeps them; the architecture says it all
-            stated = {name: value for name, value in stated.items() if name not in LED_TO_IT}
+            stated = {name: value for name, value in stated.items() if name not in led_to_it()}
         checked({"model_args": stated}, OurConfig)
     elif bad := [name for name, value in stated.items() if name in LOADING or not fits(value, Plain)]:
         raise ValueError(f"model_args.{bad[0][:40]} is out of bounds")

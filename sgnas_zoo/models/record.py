@@ -25,6 +25,11 @@ LED_TO_IT = ("profile", "measure", "generator", "resolution", "revision", "local
 """Arguments that led to the architecture, beside budgets: timm keeps them with a model, and they build nothing."""
 
 
+def led_to_it() -> tuple[str, ...]:
+    """Arguments that led to the architecture, budgets among them."""
+    return (*BUDGETS, *LED_TO_IT)
+
+
 def arguments(model: nn.Module) -> dict[str, Any]:
     """What timm keeps with a model."""
     return dict(getattr(model, "_model_args", {}))
@@ -38,7 +43,7 @@ def remember(model: nn.Module, arch: Arch, form: FormName) -> None:
 
 def forget_request(model: nn.Module) -> None:
     """Drop what led to a network of ours from what timm keeps with it."""
-    own = {name: value for name, value in arguments(model).items() if name not in (*BUDGETS, *LED_TO_IT)}
+    own = {name: value for name, value in arguments(model).items() if name not in led_to_it()}
     model._model_args = own  # type: ignore[assignment]
 
 
@@ -57,7 +62,7 @@ def only_kept(model: nn.Module, ours: bool, untrained: bool) -> Iterator[None]:
         ArtifactError: If a network of ours was made with more than a saved one can state.
     """
     everything = arguments(model)
-    left_out = (*BUDGETS, *LED_TO_IT, "num_classes", "weights")
+    left_out = (*led_to_it(), "num_classes", "weights")
     own = {name: value for name, value in everything.items() if name not in left_out}
     if ours and untrained:
         own["weights"] = "untrained"

@@ -1,6 +1,5 @@
 """Every spelling of a model, a supernet, a generator or a profile, through every door that takes one."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -12,14 +11,11 @@ import onnx
 import pytest
 import timm
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from click.testing import CliRunner
+from commands import good, refused
 from hub_cache import keep
 from huggingface_hub import constants
-from places import ROOT
 from profiles import made_up
 from safetensors.torch import load_file
-from test_cli import good, refused
 
 import sgnas_zoo
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
@@ -222,50 +218,6 @@ def test_commands_for_folders_of_this_machine(places, tmp_path, monkeypatch):
 
 
 # --- recipes
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    """A recipe's module and a way to call it in this process."""
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f"recipe_{name}", ROOT / "recipes" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-
-        def call(*arguments):
-            AcceleratorState._reset_state(True)
-            result = CliRunner().invoke(module.main, list(map(str, arguments)))
-            if result.exception and not isinstance(result.exception, SystemExit):
-                raise result.exception
-            return result.exit_code, result.stdout, result.stderr
-
-        return module, call
-
-    yield load
-    AcceleratorState._reset_state(True)
-    PartialState._reset_state()
-
-
-@pytest.fixture
-def stubs(monkeypatch):
-    """Take data and training out of a recipe: what is left is the network that it would train or measure."""
-    images = SimpleNamespace(classes=["a", "b", "c"], record={"split": "test"})
-
-    def put(module, seen):
-        def keep(network, *_, **__):
-            seen.append(network)
-            return None if module.__name__ != "recipe_evaluate" else {"top1": 1.0}
-
-        stubs = {"load_images": lambda *_, **__: images, "open_images": lambda *_: (images, None, images)}
-        stubs |= {"measuring_loader": lambda *_, **__: [], "training_loader": lambda *_, **__: []}
-        stubs |= {"look_loaders": lambda *_: ([], [])}
-        stubs |= {"evaluate": keep, "fit": keep}
-        for name, stub in stubs.items():
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, stub)
-
-    return put
 
 
 @pytest.mark.parametrize("name", ["evaluate", "finetune", "retrain"])

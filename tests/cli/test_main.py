@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from click.testing import CliRunner
+from commands import good, refused
 
 from sgnas_zoo import __version__
 from sgnas_zoo.cli.main import main
@@ -19,31 +19,6 @@ from sgnas_zoo.zoo import zoo_entries
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments):
-    """Exit code, stdout and stderr."""
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def good(*arguments):
-    code, out, err = run(*arguments)
-    assert code == 0, err
-    return out, err
-
-
-def refused(*arguments):
-    """The one line on stderr of a command that is refused and does nothing else."""
-    before = sorted(Path().rglob("*"))
-    code, out, err = run(*arguments)
-    assert code == 2
-    assert out == ""
-    assert err.startswith("Error:")
-    assert len([line for line in err.splitlines() if line.strip()]) == 1
-    assert sorted(Path().rglob("*")) == before
-    return err
 
 
 # --- generate
@@ -81,7 +56,7 @@ def test_several_budgets():
     assert len(lines) == 3
     for line, record in zip(lines, json.loads(good("generate", *options, "--json")[0]), strict=True):
         assert record["arch"] in line
-        assert f"{record['macs'] / 1e6:.2f}M" in line
+        assert f"{record['macs'] / 1e6:.4g}M MACs" in line
 
 
 def test_other_conditions():

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
-from profiles import SETUP, made_up
-from test_cli import good, refused, run
-from test_profile import csv_of
+from commands import good, refused, run
+from profiles import SETUP, csv_of, made_up
 
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
 from sgnas_zoo.hub.profiles import load_profile

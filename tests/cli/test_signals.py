@@ -11,7 +11,7 @@ PROGRAM = """
 import builtins, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us deaf to it
 number, module, sys.argv = int(sys.argv[1]), sys.argv[2], ["sgnas-zoo", *sys.argv[3:]]
-from sgnas_zoo import cli
+from sgnas_zoo.cli.main import run
 
 class AtImport:
     def find_spec(self, name, path=None, target=None):
@@ -20,7 +20,7 @@ class AtImport:
             os.kill(os.getpid(), number)
 
 sys.meta_path.insert(0, AtImport())
-cli.run()
+run()
 """
 RECIPES = sorted((RECIPES).glob("*.py"))
 MOMENTS = ["torch", "torch.nn", "timm", "timm.models", "huggingface_hub", "safetensors", "sgnas_zoo.hub.models"]
@@ -69,10 +69,10 @@ def test_a_signal_during_the_imports_of_a_recipe_is_one_line(recipe, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_a_model_is_written_leaves_nothing(number, code, tmp_path):
-    program = PROGRAM.replace("cli.run()", (
+    program = PROGRAM.replace("run()", (
         "import sgnas_zoo.hub.models as models\n"
         "models.write_card = lambda *_, **__: os.kill(os.getpid(), number)\n"
-        "cli.run()"
+        "run()"
     ))  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", program, str(int(number)), "-", "generate", "--flops", "4M", "--output", "model"],

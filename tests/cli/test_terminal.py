@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 from profiles import made_up
 from safetensors.torch import load_file, save_file
-from test_names import recipe, stubs  # noqa: F401  # fixtures
 
 from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs.profile_file import write_profile
@@ -78,7 +77,7 @@ def spoiled(value):
 
 
 @pytest.fixture
-def say(monkeypatch, tmp_path, recipe, stubs):  # noqa: F811
+def say(monkeypatch, tmp_path, recipe, stubs):
     """Everything that a command shows and warns of. What trains or takes time is left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import made_up
+from profiles import csv_of, made_up
 
 from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
@@ -208,11 +208,6 @@ KNOWN = {
     "space": "sgnas_micro", "conditions": PROFILE.conditions, "setup": Setup("pixel", "cpu", "litert"),
     "versions": (), "cores": 8, "date": "2026-01-01",
 }  # fmt: skip
-
-
-def csv_of(profile):
-    rows = [f"{b.layer},{b.choice},{b.median_ms}" for b in profile.blocks]
-    return "\n".join(["layer,choice,median_ms", *rows, f"fixed,,{profile.fixed_ms}"])
 
 
 def test_a_table_measured_elsewhere_is_a_profile_like_any_other():

@@ -21,7 +21,7 @@ from sgnas_zoo.spaces.sgnas import KERNELS, PLAIN
 RELEASED = SHARED / "reference" / "upstream" / "sgnas_imagenet_generator.pth"
 POOL = RELEASED.with_name("prior_pool.json")
 VECTORS = REFERENCE / "sgnas_derived_vectors.safetensors"
-LOGITS = REFERENCE / "sgnas_generator_logits.safetensors"
+LOGITS = SHARED / "reference" / "sgnas_generator_logits.safetensors"
 ANSWERS = ROOT / "recipes" / "data" / "sgnas_imagenet_answers.json"
 LAYERS = ((3, 7, 5), (5, 3), (7, 7, 3, 5, 3, 3), (3, 3, 3, 7))
 ARCH = "375-53-773533-3337"

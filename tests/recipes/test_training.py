@@ -273,6 +273,18 @@ def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "search" / "result.json").read_text())["best"][cost] <= limit
 
+    pair = ("--supernet", made, "--generator", generator, "--dataset", images, "--workers", 0)
+    more = ("--split", "train", "--budgets", 2, "--randoms", 1, "--output", tmp_path / "measured")
+    result = invoke("measure_supernet.py", *pair, *more)
+    assert result.exit_code == 0, result.output
+    measured = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
+    space = sgnas_zoo.SPACES[space]
+    table = COSTS[cost].table(space, native_conditions(space, form="search", num_classes=3))
+    assert [row["achieved"] for row in measured["budgets"]] == [
+        table.measure(space.parse(row["arch"])) for row in measured["budgets"]
+    ]
+    assert measured["over_budget"] == 0
+
 
 def test_what_a_space_of_whole_blocks_cannot_do_is_refused(images, tmp_path):
     make = ("train_supernet.py", "--space", "spos", "--resolution", 32, *SMALL, "--dataset", images)
