@@ -61,7 +61,7 @@ def resolve(request: Request) -> Resolved:
     profile = find_profile(request.profile, request.access)
     generator = None
     if isinstance(request.generator, ArchGenerator) or (request.generator is not None and request.arch is None):
-        generator = load(request.generator, "", request.access)
+        generator = find_generator(request.generator, "", request.access)
     named = None if request.space is None else SPACES[request.space].name
     given = named or (profile.space if profile else None) or (generator.space.name if generator else None)
     trained, its_generator, tag = find_supernet(request, given) if request.pretrained else (None, None, "")
@@ -87,7 +87,7 @@ def resolve(request: Request) -> Resolved:
     return Resolved(request, space, conditions, arch, generator, profile, trained, tag)
 
 
-def load(
+def find_generator(
     generator: ArchGenerator | str | Path | None,
     space: str,
     access: Access = Access(),  # noqa: B008  # immutable

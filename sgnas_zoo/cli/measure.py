@@ -103,7 +103,7 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
     from sgnas_zoo.measure.side_by_side import side_by_side
 
     setups = [this_setup(device, name, threads, dtype, batch_size) for name in dict.fromkeys(runtime.split(","))]
-    loaded = {name: load(name) for name in models}
+    loaded = {name: load_named(name) for name in models}
     with bars() as progress:
         rows = side_by_side(loaded, setups, resolution=resolution, rounds=rounds, progress=progress)
     say_untrained(loaded)
@@ -139,7 +139,7 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
     chosen = FORMATS[format_]
     place = read_name(model, is_model)
     target = output or Path((place.name if place else model) + chosen.suffix)
-    network = load(model)
+    network = load_named(model)
     side = None if resolution is None else (input_size(network)[0], resolution, resolution)
     done = run(network, target, format_, input_size=side, force=force)
     details = ", ".join(f"{name} {value}" for name, value in done.details.items())
@@ -150,7 +150,7 @@ def export(model: str, format_: str, output: Path | None, resolution: int | None
     click.echo(str(target))
 
 
-def load(name: str) -> nn.Module:
+def load_named(name: str) -> nn.Module:
     """A model by folder, Hub repo, or a name of this zoo or of timm; its record says where its weights are untrained.
 
     What lies in a folder or a repo comes with its weights, and so does a name with a tag that has some

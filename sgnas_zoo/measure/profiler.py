@@ -102,11 +102,11 @@ def _fitted(draft: Profile, space: SearchSpace, archs: Sequence[Arch], measured:
         draft,
         fixed_ms=round(float(fixed), 5),
         scale=round(float(scale), 5),
-        validation=compare(predicted[~fit], measured[~fit]),
+        validation=validate(predicted[~fit], measured[~fit]),
     )
 
 
-def compare(predicted: Floats, measured: Floats) -> Validation:
+def validate(predicted: Floats, measured: Floats) -> Validation:
     """How well predicted times stand for measured ones."""
     errors = np.abs(predicted / measured - 1)
     return Validation(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.knapsack import Floats, Ints, load, solve
+from sgnas_zoo.search.knapsack import Floats, Ints, solve, weigh
 from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.search.windows import Window, best_in_windows
 from sgnas_zoo.spaces import Arch
@@ -221,9 +221,9 @@ def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> I
         floors: (N,) least that they should cost for the bound to count as spent.
     """
     picks = _cheaper(values + _dearer(weights), weights, limits)
-    idle = np.flatnonzero(load(weights, picks) < floors)
+    idle = np.flatnonzero(weigh(weights, picks) < floors)
     dearer, solved = solve(values[idle], -weights, -floors[idle])  # what is most probable is too cheap
-    fits = solved & (dearer[:, 0] >= 0) & (load(weights, dearer) <= limits[idle])
+    fits = solved & (dearer[:, 0] >= 0) & (weigh(weights, dearer) <= limits[idle])
     picks[idle[fits]] = dearer[fits]
     for problem in idle[~fits]:
         window = Window(floors[[problem]], limits[[problem]])
@@ -265,6 +265,6 @@ def _incompatible(task: _Task, problem: int) -> BudgetError:
     wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
     least = ""
     if cheapest is not None:
-        fewest = last.fixed + load(task.weights[..., -1], cheapest.picks[None])[0]
+        fewest = last.fixed + weigh(task.weights[..., -1], cheapest.picks[None])[0]
         least = f": within the other bounds the least is {fewest:,.10g} {last.unit}"
     return BudgetError(f"No architecture of {last.space.name} keeps {wanted} together{least}. Raise one of the bounds.")

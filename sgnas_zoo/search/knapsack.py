@@ -66,13 +66,13 @@ def solve(values: Floats, weights: Floats, limits: Floats) -> tuple[Ints, Bools]
     """
     picks: Ints = values.argmax(2)
     solved = np.ones(len(values), bool)
-    left = np.flatnonzero(load(weights, picks) > limits)
+    left = np.flatnonzero(weigh(weights, picks) > limits)
     if left.size:
         picks[left], solved[left] = _search(values[left], weights, limits[left])
     return picks, solved
 
 
-def load(weights: Floats, picks: Ints) -> Floats:
+def weigh(weights: Floats, picks: Ints) -> Floats:
     """Summed weights (N,) of picks (N, layers)."""
     return np.asarray(weights[np.arange(len(weights)), picks].sum(1), np.float64)
 
@@ -124,7 +124,7 @@ def _multipliers(values: Floats, weights: Floats, limits: Floats) -> Floats:
 def _tally(values: Floats, weights: Floats, score: Floats) -> Floats:
     """Summed (value, weight) (N, 2) of the picks that maximise ``score`` in every layer."""
     best = score.argmax(2)
-    return np.stack([np.take_along_axis(values, best[..., None], 2).sum((1, 2)), load(weights, best)], 1)
+    return np.stack([np.take_along_axis(values, best[..., None], 2).sum((1, 2)), weigh(weights, best)], 1)
 
 
 def _list(problems: _Problems, allowance: Floats) -> tuple[Ints, Floats, Bools]:

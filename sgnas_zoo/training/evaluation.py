@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgnas_zoo.training.loop.parallel import add_up, column_sums
+from sgnas_zoo.training.loop.parallel import column_sums, sum_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,7 +37,7 @@ def evaluate(predict: Callable[[Tensor], Tensor], loader: Iterable[Any], acceler
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         found.append(torch.stack([hits[:, 0].sum().float(), hits.sum().float(), loss]))
         counts = [counts[0] + len(labels), counts[1] + int(unread)]
-    count, skipped, first, among_five, summed = add_up(accelerator, *counts, *column_sums(found, 3))
+    count, skipped, first, among_five, summed = sum_processes(accelerator, *counts, *column_sums(found, 3))
     return {
         "top1": 100 * first / count,
         "top5": 100 * among_five / count,

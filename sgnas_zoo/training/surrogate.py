@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.spaces import Arch
-from sgnas_zoo.training.loop.parallel import add_up, column_sums
+from sgnas_zoo.training.loop.parallel import column_sums, sum_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,7 +42,7 @@ def surrogate_losses(
                 own = [F.cross_entropy(model(images, arch).float(), labels, reduction="sum") for arch in archs]
                 found.append(torch.stack(own))
                 count += len(labels)
-        everybodys, *totals = add_up(accelerator, count, *column_sums(found, len(archs)))
+        everybodys, *totals = sum_processes(accelerator, count, *column_sums(found, len(archs)))
         return [total / everybodys for total in totals]
 
     return losses

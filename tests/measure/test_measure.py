@@ -21,7 +21,7 @@ from sgnas_zoo.measure.blocks import images, network, spread_archs, timed_blocks
 from sgnas_zoo.measure.cache import cached_profile, cached_profiles, this_setup
 from sgnas_zoo.measure.device import cores, device_name
 from sgnas_zoo.measure.network import measure_ms
-from sgnas_zoo.measure.profiler import HELD_OUT, compare, profile_space
+from sgnas_zoo.measure.profiler import HELD_OUT, profile_space, validate
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
 from sgnas_zoo.measure.timing import interleaved, spread
 from sgnas_zoo.spaces import SPACES
@@ -127,11 +127,11 @@ def test_a_profile_tells_what_it_was_measured_with_and_how_well_it_predicts(prof
 
 def test_the_error_of_predictions_is_what_it_says():
     measured = np.linspace(1, 2, 21)
-    perfect = compare(measured, measured)
+    perfect = validate(measured, measured)
     assert (perfect.nets, perfect.median_error, perfect.p90_error, perfect.spearman) == (21, 0, 0, 1)
-    off = compare(measured * 1.1, measured)
+    off = validate(measured * 1.1, measured)
     assert (off.median_error, off.p90_error, off.spearman) == (0.1, 0.1, 1)
-    assert compare(measured[::-1], measured).spearman == -1
+    assert validate(measured[::-1], measured).spearman == -1
 
 
 def weighing(module, example, setup):

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.search.decode import reach
-from sgnas_zoo.search.knapsack import load, solve
+from sgnas_zoo.search.knapsack import solve, weigh
 from sgnas_zoo.search.windows import Window, best_in_windows, dual, relaxed
 from sgnas_zoo.spaces import SPACES
 
@@ -53,7 +53,7 @@ def check_row(values, weights, limits):
         if not fits.any():
             assert (picks[n] == -1).all()
             continue
-        assert load(row, picks[n : n + 1])[0] <= limit[n]
+        assert weigh(row, picks[n : n + 1])[0] <= limit[n]
         assert values[n, np.arange(len(picks[n])), picks[n]].sum() == pytest.approx(every_value[fits].max(), abs=1e-9)
 
 

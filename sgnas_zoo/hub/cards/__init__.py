@@ -1,7 +1,7 @@
 """Cards: templates beside this file, rendered from what an artifact's folder says, so that no number is typed twice.
 
-To add a kind: write ``templates/<kind>.md`` and a function in ``card_facts.py``, and add both to ``KINDS``. Templates
-lay out; what they show comes clean from ``card_text.py``.
+To add a kind: write ``templates/<kind>.md`` and a function in ``facts.py``, and add both to ``CARDS``. Templates
+lay out; what they show comes clean from ``text.py``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Kind(NamedTuple):
     tags: tuple[str, ...]
 
 
-KINDS = {
+CARDS = {
     "model": _Kind(("model", "origin", "citation"), model_facts, "timm", ("timm", "sgnas-zoo")),
     "generator": _Kind(
         ("generator", "evidence", "origin", "citation"), generator_facts, "sgnas-zoo",
@@ -114,9 +114,9 @@ def _files(
     config: Fields, evaluation: Fields, plots: list[str], repo: str | None, name: str
 ) -> dict[str, bytes]:  # fmt: skip
     own = kind_name(config.values)
-    if own not in KINDS:
-        raise ArtifactError(f"{config.where} tells of no {', '.join(KINDS)}; name a folder that a recipe wrote.")
-    kind = KINDS[own]
+    if own not in CARDS:
+        raise ArtifactError(f"{config.where} tells of no {', '.join(CARDS)}; name a folder that a recipe wrote.")
+    kind = CARDS[own]
     arch = architecture(config) if own == "model" else None
     results = None
     if own == "model":
@@ -130,7 +130,7 @@ def _files(
 
 def _metadata(kind: _Kind, config: Fields, facts: Facts, results: Results | None) -> ModelCardData:
     """What the Hub indexes: in front of the card."""
-    record, is_model = record_of(config), kind is KINDS["model"]
+    record, is_model = record_of(config), kind is CARDS["model"]
     dataset = dataset_id(dataset_of(record if is_model else config).text("source"))
     task = "image-classification" if num_classes(config) else "image-feature-extraction"
     base = base_model(record)

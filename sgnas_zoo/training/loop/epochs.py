@@ -19,7 +19,7 @@ from sgnas_zoo.training.config import Trains
 from sgnas_zoo.training.fields import flat
 from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.loop.checkpoints import Checkpoints
-from sgnas_zoo.training.loop.parallel import add_up, average_gradients, check_finite
+from sgnas_zoo.training.loop.parallel import average_gradients, check_finite, sum_processes
 from sgnas_zoo.training.options import save_settings
 from sgnas_zoo.training.plots import plot_curves
 
@@ -216,7 +216,7 @@ class Loop:
 
     def _report(self, epoch: int, progress: _Progress, bar: tqdm) -> None:
         """Note and show the figures of an epoch."""
-        row = {"epoch": epoch + 1, **self.task.report(epoch, add_up(self.accelerator, *progress.sums))}
+        row = {"epoch": epoch + 1, **self.task.report(epoch, sum_processes(self.accelerator, *progress.sums))}
         progress.history.append(row)
         progress.sums = [0.0] * len(progress.sums)
         self.accelerator.log(row, step=progress.step)
@@ -231,7 +231,7 @@ class Loop:
             "step": progress.step,
             "seconds": time.monotonic() - progress.started,
             "history": progress.history,
-            "sums": add_up(self.accelerator, *progress.sums),
+            "sums": sum_processes(self.accelerator, *progress.sums),
         }
         saved = checkpoints.save(state)
         if checkpoints.due() and checkpoints.stopping:

@@ -34,7 +34,7 @@ def average_buffers(accelerator: Accelerator, module: nn.Module) -> None:
         _average(accelerator, [buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
 
-def add_up(accelerator: Accelerator, *values: Tensor | float) -> list[float]:
+def sum_processes(accelerator: Accelerator, *values: Tensor | float) -> list[float]:
     """Sums of numbers over all processes: in double precision, which not every device has, and the same on each."""
     own = [float(value) for value in values]
     everybodys = gather_object([own]) if accelerator.num_processes > 1 else [own]

@@ -81,7 +81,7 @@ def check_budgets(searches: Sequence[Search], cost: str, budgets: Sequence[float
             Problem(search.space, [Bound(search.tables[cost], budget)], lambda archs: [0.0] * len(archs))
 
 
-def compare(
+def search_all(
     contenders: Mapping[str, Contender],
     cost: str,
     budgets: Sequence[float],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import Request
-from sgnas_zoo.api.resolve import load
+from sgnas_zoo.api.resolve import find_generator
 from sgnas_zoo.api.supernets import find_supernet
 from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError
 from sgnas_zoo.files import read_config
@@ -129,7 +129,7 @@ def plan_search(
         raise BudgetError("A generator answers a budget; add flops=330e6 (--flops 330M), or another.")
     if profile is not None and "latency" not in (*limits, *objectives):
         raise BudgetError("A profile is about latency; add a latency such as 20ms, or name latency in the objectives.")
-    makes = load(generator, own.name) if strategy == "generator" or generator else None
+    makes = find_generator(generator, own.name) if strategy == "generator" or generator else None
     tables = cost_tables(own, trained.supernet.num_classes, [*limits, *objectives], profile)
     wanted = Search(own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed)
     accelerator = make_accelerator()
@@ -168,7 +168,7 @@ class PlannedComparison:
             if main:
                 save(record(rows))
 
-        rows = comparison.compare(self.contenders, self.cost, self.limits, keep, done, quiet=not main)
+        rows = comparison.search_all(self.contenders, self.cost, self.limits, keep, done, quiet=not main)
         keep(rows)
         self.accelerator.end_training()
         return record(rows)
@@ -239,7 +239,7 @@ def _told(net: TrainedSupernet) -> dict[str, Any]:
 
 def _generator(place: str | Path | None, space: str) -> tuple[ArchGenerator, float]:
     """A generator, and the hours that its training took as far as its folder says."""
-    generator = load(place, space)
+    generator = find_generator(place, space)
     artifact = Artifact(place or embedded_generator(space) or "")
     try:
         told = Fields(read_config(artifact.file(EVALUATION)), EVALUATION)

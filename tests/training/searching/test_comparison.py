@@ -18,7 +18,7 @@ from sgnas_zoo.search.strategies import STRATEGIES
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.searching.candidates import held_out_images
-from sgnas_zoo.training.searching.comparison import Contender, apart, compare
+from sgnas_zoo.training.searching.comparison import Contender, apart, search_all
 from sgnas_zoo.training.searching.report import report, totals
 from sgnas_zoo.training.searching.search import Search, cost_tables
 
@@ -49,7 +49,7 @@ def timeless(rows):
 
 def test_every_strategy_answers_every_budget_in_turn():
     saved = []
-    rows = compare(contenders(), "flops", BUDGETS, lambda rows: saved.append(len(rows)), quiet=True)
+    rows = search_all(contenders(), "flops", BUDGETS, lambda rows: saved.append(len(rows)), quiet=True)
     assert [(row["strategy"], row["budget"]) for row in rows] == [
         ("evolution", 4e6), ("random", 4e6), ("evolution", 3e6), ("random", 3e6),
     ]  # fmt: skip
@@ -64,9 +64,9 @@ def test_every_strategy_answers_every_budget_in_turn():
 
 
 def test_what_is_done_is_not_done_again():
-    whole = compare(contenders(), "flops", BUDGETS, lambda rows: None, quiet=True)
+    whole = search_all(contenders(), "flops", BUDGETS, lambda rows: None, quiet=True)
     again = contenders()
-    rows = compare(again, "flops", BUDGETS, lambda rows: None, whole[:3], quiet=True)
+    rows = search_all(again, "flops", BUDGETS, lambda rows: None, whole[:3], quiet=True)
     assert rows[:3] == whole[:3]
     assert timeless(rows) == timeless(whole)
     assert not again["evolution"].score.asked
