@@ -14,8 +14,8 @@ from sgnas_zoo.api import answer as answers
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.costs.profile_file import write_profile
 from sgnas_zoo.errors import ArtifactError, BudgetError
-from sgnas_zoo.search.budgets import milliseconds
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.units import milliseconds
 
 IMAGENET = SPACES["sgnas_imagenet"]
 PROFILE = made_up()
@@ -33,13 +33,13 @@ def ms(value):
     ("text", "value"), [("20ms", 20), ("0.5s", 500), ("900us", 0.9), (" 1.5 ms ", 1.5), ("2e1ms", 20), (".5ms", 0.5)]
 )
 def test_a_latency_has_a_unit(text, value):
-    assert milliseconds(text) == pytest.approx(value)
+    assert milliseconds("latency", text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["20", 20, "20 m", "ms", "-1ms", "0ms", "nanms", "1e400s", "", None, [], "20ms 30ms"])
 def test_what_is_no_latency_is_refused_with_the_spelling_that_would_do(text):
     with pytest.raises(BudgetError, match="such as 20ms"):
-        milliseconds(text)
+        milliseconds("latency", text)
 
 
 # --- budgets

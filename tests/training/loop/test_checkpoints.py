@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ from torch import nn
 
 from sgnas_zoo.errors import ArtifactError, CheckpointError, SpaceError
 from sgnas_zoo.stopping import Stopped
+from sgnas_zoo.training.fields import option
 from sgnas_zoo.training.loop.checkpoints import MANIFEST, Checkpoints
 from sgnas_zoo.training.options import RecipeCommand, resolved, save_settings
 
@@ -550,6 +552,19 @@ def test_a_signal_in_the_middle_of_saving_leaves_what_was_there(saved, monkeypat
 # --- Options
 
 
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """What the toy recipe is told."""
+
+    space: str = option("Search space.", "large")
+    lr: float = option("Learning rate.", 0.1)
+    epochs: int = option("Epochs.", 5, click.IntRange(min=1))
+    sizes: tuple[int, ...] = option("Sizes; repeat it.", ())
+    output: Path = option("Folder.")
+    ema: bool = option("An average.", False)
+    fail: bool = option("Fail.", False)
+
+
 @pytest.fixture
 def recipe(tmp_path):
     """Run a recipe with the given arguments; give its settings, or the one line on stderr."""
@@ -558,19 +573,12 @@ def recipe(tmp_path):
     (configs / "small.yaml").write_text("toy: {lr: 1e-2, epochs: 7, sizes: [3, 4]}\nother: [1]\n")
     (configs / "greedynas.yaml").write_text("toy: {epochs: 9}\n")
 
-    @click.command("toy", cls=RecipeCommand, configs=configs)
-    @click.option("--space", default="large")
-    @click.option("--lr", type=float, default=0.1)
-    @click.option("--epochs", type=click.IntRange(min=1), default=5)
-    @click.option("--sizes", type=int, multiple=True)
-    @click.option("--output", type=click.Path(path_type=Path), required=True)
-    @click.option("--ema/--no-ema", default=False)
-    @click.option("--fail", is_flag=True)
-    @click.pass_context
-    def command(ctx, **options):
+    def callback(**options):
         if options["fail"]:
             raise SpaceError("No such space; choose another.")
-        click.echo(json.dumps(resolved(ctx)))
+        click.echo(json.dumps(resolved(click.get_current_context())))
+
+    command = RecipeCommand("toy", callback=callback, config=Toy, configs=configs)
 
     def run(*args, config=None):
         if config is not None:
