@@ -27,6 +27,7 @@ class Budget:
         scale: Plain amount of one such unit.
         read: Reads an amount that is written with its unit, in Python too, from name and text; None where amounts are
             plain counts.
+        profiled: Whether a device profile prices it: everything else is counted.
     """
 
     name: str
@@ -37,16 +38,12 @@ class Budget:
     unit: str
     scale: float = 1e6
     read: Callable[[str, object], float] | None = None
-
-    @property
-    def profiled(self) -> bool:
-        """Whether a device profile prices it: everything else is counted."""
-        return self.read is not None
+    profiled: bool = False
 
     @property
     def recorded(self) -> str:
         """Its name among the budgets of a record: with the unit, where it has one."""
-        return self.cost if self.profiled else self.name
+        return self.cost if self.read else self.name
 
     def in_words(self, amount: float) -> str:
         """An amount with its unit: "349.9M MACs", "19.94 ms"."""
@@ -62,7 +59,7 @@ BUDGETS: Registry[Budget] = Registry("budget")
 for _budget in (
     Budget("flops", "macs", "FLOPs (MACs)", "Most FLOPs (MACs, as NAS papers count them)", "350M", "M MACs"),
     Budget("params", "params", "parameters", "Most parameters", "6M", "M parameters"),
-    Budget("latency", "latency_ms", "latency, ms", "Most time for a batch", "20ms", "ms", 1.0, milliseconds),
+    Budget("latency", "latency_ms", "latency, ms", "Most time for a batch", "20ms", "ms", 1.0, milliseconds, True),
     Budget("bitops", "bitops", "BitOps", "Most BitOps, in a space of bits", "14G", "M BitOps"),
 ):
     BUDGETS.register(_budget.name, _budget)
@@ -101,6 +98,6 @@ def takes_budgets(several: bool) -> Callable[[Call], Call]:
 
 def _python(budget: Budget) -> str:
     """An amount as Python code."""
-    if budget.profiled:
+    if budget.read:
         return f'"{budget.example}"'
     return budget.example[:-1] + {"K": "e3", "M": "e6", "G": "e9"}[budget.example[-1]]

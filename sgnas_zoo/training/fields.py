@@ -123,7 +123,8 @@ def _is_budgets(field: Field[Any]) -> bool:
 
 def _budget(budget: Budget) -> click.Option:
     """The option of a budget."""
-    return click.Option([f"--{budget.name}"], type=Count(), help=f"{budget.told}, such as {budget.example}.")
+    kind = None if budget.read else Count()
+    return click.Option([f"--{budget.name}"], type=kind, help=f"{budget.told}, such as {budget.example}.")
 
 
 def _option(field: Field[Any], hint: Any, default: Any) -> click.Option:

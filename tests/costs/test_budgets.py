@@ -12,7 +12,7 @@ from places import RECIPES, ROOT
 
 from sgnas_zoo import create_model, generate, save_model
 from sgnas_zoo.cli.main import main
-from sgnas_zoo.costs import BUDGETS, COSTS, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, Budget, native_conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.searching.search import Search, cost_tables
@@ -77,6 +77,23 @@ def test_a_search_may_bound_it_and_be_over_it():
     result = search.run(lambda archs: [float(sum(map(sum, arch.picks))) for arch in archs])
     assert 0 < result["best"]["storage_bytes"] <= most
     assert "storage_bytes" not in cost_tables(space, 10, ["flops"])
+
+
+@pytest.mark.usefixtures("storage")
+def test_its_amounts_may_be_written_with_a_unit():
+    def kilobytes(name, text):
+        if not str(text).endswith("KB"):
+            raise BudgetError(f"{name}={text} is no {name}; give it with its unit, such as 600KB.")
+        return float(text[:-2]) * 1e3
+
+    told = ("Most bytes of weights", "600KB", "KB", 1e3, kilobytes)
+    with BUDGETS.temporarily("room", Budget("room", "storage_bytes", "room, bytes", *told)):
+        assert generate(room="16000KB")[0].arch == generate(storage=16e6)[0].arch
+        assert create_model(room="600KB").zoo["requested"] == {"storage_bytes": 600_000}
+        with pytest.raises(BudgetError, match=r"room=16 is no room; give it with its unit"):
+            generate(room=16)
+        said = CliRunner().invoke(main, ["generate", "--room", "600KB"]).output
+        assert said.startswith("room <= 600KB: ")
 
 
 def test_commands_take_it_from_a_module(tmp_path):
