@@ -66,16 +66,11 @@ def generate(
         ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
         ZooError: If there is no such space or generator.
     """
-    return answer(
-        resolve(
-            parse_many(
-                {
-                    "profile": profile, "measure": measure, "space": space, "generator": generator,
-                    "resolution": resolution, "num_classes": num_classes, "in_chans": in_chans, **budgets,
-                }
-            )
-        )
-    )  # fmt: skip
+    asked = {
+        "profile": profile, "measure": measure, "space": space, "generator": generator, "resolution": resolution,
+        "num_classes": num_classes, "in_chans": in_chans, **budgets,
+    }  # fmt: skip
+    return answer(resolve(parse_many(asked)))
 
 
 @takes_budgets(several=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,14 +45,9 @@ def generate(profile: str | None, no_measure: bool, output: Path | None, pretrai
     """Generate architectures for budgets, which combine; with --output or --push-to-hub, make the model."""
     hub = {"private": private, "revision": revision, "create_pr": create_pr, "tag": tag}
     amounts: dict[str, Any] = {name: options.pop(name) for name in BUDGETS}
-    if not any(amounts.values()):
-        raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
+    _check(amounts, bool(output or push_to_hub), pretrained)
     if (profile or no_measure) and not amounts["latency"]:
         raise click.UsageError("--profile and --no-measure are about a latency; add --latency 20ms.")
-    if (output or push_to_hub) and max(map(len, amounts.values())) > 1:
-        raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
-    if pretrained and not (output or push_to_hub):
-        raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
     if any(hub.values()) and not push_to_hub:
         raise click.UsageError("--private, --revision, --create-pr and --tag go with --push-to-hub USER/NAME.")
     from sgnas_zoo.api import create
@@ -82,6 +78,20 @@ def generate(profile: str | None, no_measure: bool, output: Path | None, pretrai
     else:
         for record in records:
             click.echo(_line(record))
+
+
+def _check(amounts: Mapping[str, Sequence[Any]], is_made: bool, pretrained: str | None) -> None:
+    """Refuse a request without a budget, and what goes with a model, which ``is_made``, where none is.
+
+    Raises:
+        click.UsageError: Saying what to add or to leave out.
+    """
+    if not any(amounts.values()):
+        raise click.UsageError("State a budget: --flops 350M, --params 5M, --latency 20ms, or several.")
+    if is_made and max(map(len, amounts.values())) > 1:
+        raise click.UsageError("--output and --push-to-hub take one budget; call once per budget, or leave them out.")
+    if pretrained and not is_made:
+        raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
 
 
 def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **options: Any) -> dict[str, Any]:
