@@ -516,10 +516,10 @@ def test_a_sigterm_that_no_save_answers_is_handled_as_before(tmp_path, answered)
     signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
         with small(tmp_path)[0] as checkpoints:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             assert not answered or checkpoints.due()
         assert seen == ([] if answered else [signal.SIGTERM])
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert seen[-1] == signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
