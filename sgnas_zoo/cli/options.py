@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import click
 
-from sgnas_zoo.costs import BUDGETS, Budget
-from sgnas_zoo.terminal import Count, import_named
+from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.terminal import import_named
+from sgnas_zoo.training.fields import budget_option
 
 
 class BudgetCommand(click.Command):
@@ -25,19 +25,12 @@ class BudgetCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The options, budgets first."""
-        return [*(_option(BUDGETS[name], self.several) for name in BUDGETS), *super().get_params(ctx)]
+        return [*(budget_option(BUDGETS[name], self.several) for name in BUDGETS), *super().get_params(ctx)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Import what registers budgets, then parse."""
         import_named(args)
         return super().parse_args(ctx, args)
-
-
-@cache
-def _option(budget: Budget, several: bool) -> click.Option:
-    number = "; repeat for several" if several else ""
-    told = f"{budget.told}, such as {budget.example}{number}."
-    return click.Option([f"--{budget.name}"], type=None if budget.read else Count(), multiple=several, help=told)
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -63,7 +64,9 @@ def options(kind: type) -> list[click.Option]:
     """The options of a configuration, those of its groups in between."""
     found: list[click.Option] = []
     for field, hint, default in _leaves(kind):
-        found += [_budget(budget) for budget in counted()] if _is_budgets(field) else [_option(field, hint, default)]
+        found += (
+            [budget_option(budget) for budget in counted()] if _is_budgets(field) else [_option(field, hint, default)]
+        )
     return found
 
 
@@ -121,10 +124,17 @@ def _is_budgets(field: Field[Any]) -> bool:
     return "budgets" in field.metadata
 
 
-def _budget(budget: Budget) -> click.Option:
-    """The option of a budget."""
-    kind = None if budget.read else Count()
-    return click.Option([f"--{budget.name}"], type=kind, help=f"{budget.told}, such as {budget.example}.")
+@cache
+def budget_option(budget: Budget, several: bool = False) -> click.Option:
+    """The option of a budget, the same one whenever it is asked for.
+
+    Args:
+        budget: The budget.
+        several: Whether it takes several amounts.
+    """
+    number = "; repeat for several" if several else ""
+    told = f"{budget.told}, such as {budget.example}{number}."
+    return click.Option([f"--{budget.name}"], type=None if budget.read else Count(), multiple=several, help=told)
 
 
 def _option(field: Field[Any], hint: Any, default: Any) -> click.Option:
