@@ -72,18 +72,17 @@ def flops_bins(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arc
 
 
 def fair(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]:
-    """Give the paths of a step different expansions per layer, and the slots their kernels in turn (SGNAS).
+    """Give the paths of a step different choices: as many paths as there are choices train each once.
 
-    Per layer, the numbers of active slots come from a shuffled list, and each slot goes through a permutation of its
-    kernels, one every time it is active (2103.07289; released sampler). Unlike the released one, slot 0 is always
-    active, as in every architecture of the space, and a single active slot is drawn too: budgets reach down to it.
-
-    Raises:
-        SpaceError: If the space has no skip to vary the expansion with.
+    Where slots add up to an expansion (SGNAS, 2103.07289; released sampler), the numbers of active slots of a layer
+    come from a shuffled list, and each slot goes through a permutation of its kernels, one every time it is active.
+    Unlike the released one, slot 0 is always active, as in every architecture of the space, and a single active slot is
+    drawn too: budgets reach down to it. Elsewhere each slot goes through a permutation of its choices (FairNAS,
+    1907.01845: strict fairness).
     """
-    _needs_expansions(space, "fair")
     rng = step_rng(seed, step)
-    layers = [_fair_layer(space, allowed.allowed, rng, paths) for allowed in space.layers]
+    of_layer = _fair_expansions if _has_expansions(space) else _fair_choices
+    layers = [of_layer(space, layer.allowed, rng, paths) for layer in space.layers]
     return [Arch(space, picks) for picks in zip(*layers, strict=True)]
 
 
@@ -95,7 +94,8 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
     Raises:
         SpaceError: If the space has no skip to vary the expansion with.
     """
-    _needs_expansions(space, "sandwich")
+    if not _has_expansions(space):
+        raise SpaceError(f"The sandwich sampler starts at the widest, which {space.name} has not; take fair.")
     rng = random.Random(f"{seed}/{step}/widest")
     widest = Arch(space, tuple(tuple(_kernel(space, slot, rng) for slot in layer.allowed) for layer in space.layers))
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]
@@ -142,17 +142,23 @@ def _bins(space: SearchSpace) -> tuple[CostTable, float, float]:
     return table, min(costs), (max(costs) - min(costs)) / BINS
 
 
-def _needs_expansions(space: SearchSpace, sampler: str) -> None:
-    if space.skip is None or space.slots == 1:
-        raise SpaceError(
-            f"The {sampler} sampler varies expansions slot by slot, which {space.name} has not; take uniform."
-        )
+def _has_expansions(space: SearchSpace) -> bool:
+    """Whether the active slots of a layer add up to its expansion."""
+    return space.skip is not None and space.slots > 1
 
 
-def _fair_layer(
+def _fair_choices(
     space: SearchSpace, allowed: tuple[tuple[int, ...], ...], rng: random.Random, paths: int
 ) -> list[tuple[int, ...]]:
-    """One layer's choices for every path of a step."""
+    """One layer's choices for every path of a step: each slot takes its choices in turn."""
+    turns = [rng.sample(slot, len(slot)) for slot in allowed]
+    return [tuple(turn[path % len(turn)] for turn in turns) for path in range(paths)]
+
+
+def _fair_expansions(
+    space: SearchSpace, allowed: tuple[tuple[int, ...], ...], rng: random.Random, paths: int
+) -> list[tuple[int, ...]]:
+    """One layer's slots for every path of a step."""
     turns = [[pick for pick in slot if pick != space.skip] for slot in allowed]
     for turn in turns:
         rng.shuffle(turn)

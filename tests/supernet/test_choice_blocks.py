@@ -245,11 +245,26 @@ def test_flops_bins_reach_the_ends_that_uniform_paths_miss():
     assert all(0.05 < share < 0.3 for share in binned)
 
 
-@pytest.mark.parametrize("sampler", ["fair", "sandwich"])
 @pytest.mark.parametrize("paths", [1, 4])
-def test_samplers_of_expansions_refuse_spaces_without(sampler, paths):
+def test_a_sandwich_needs_a_widest(paths):
     for name in ("spos", "spos_channel", "greedynas"):
-        with pytest.raises(
-            SpaceError, match=rf"{sampler} sampler varies expansions.*which {name} has not; take uniform"
-        ):
-            paths_of(sampler, SPACES[name], 0, 0, paths)
+        with pytest.raises(SpaceError, match=rf"sandwich sampler starts at the widest, which {name} has not"):
+            paths_of("sandwich", SPACES[name], 0, 0, paths)
+
+
+@pytest.mark.parametrize("name", ["spos", "spos_channel", "greedynas", "nas_bench_macro", "resnet_micro_bits"])
+def test_fair_paths_train_every_choice_of_every_slot_once(name):
+    space = SPACES[name]
+    orders = set()
+    for step in range(5):
+        for layer in range(len(space.layers)):
+            for slot, allowed in enumerate(space.layers[layer].allowed):
+                paths = paths_of("fair", space, 0, step, len(allowed))
+                drawn = [path.picks[layer][slot] for path in paths]
+                assert sorted(drawn) == sorted(allowed)
+                orders.add(tuple(drawn))
+        assert any(
+            sorted(path.picks[0][0] for path in paths_of("uniform", space, 0, step, len(allowed))) != sorted(allowed)
+            for step in range(20)
+        )  # which others do not
+    assert len(orders) > 5
