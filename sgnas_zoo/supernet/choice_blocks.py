@@ -56,6 +56,10 @@ class ChoiceSupernet(Supernet):
                 self.layers[number][str(choice)] = block  # type: ignore[operator]
         self.conv_head, self.bn2 = trunk.conv_head, trunk.bn2
         self.global_pool, self.classifier = trunk.global_pool, trunk.classifier
+        if isinstance(self.classifier, nn.Linear):  # timm's is drawn so wide that ten classes begin at a loss of 7
+            nn.init.normal_(self.classifier.weight, std=0.01)
+            if self.classifier.bias is not None:
+                nn.init.zeros_(self.classifier.bias)
         residual: list[Any] = [block for block in self.layers.modules() if getattr(block, "has_skip", False)]
         for block in residual if zero_init_last else ():
             nn.init.zeros_(block.bn3.weight)

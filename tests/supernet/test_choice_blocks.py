@@ -1,5 +1,6 @@
 """The choice-block supernet: a path of it is a stand-alone network, and that network is what it hands down."""
 
+import math
 import random
 
 import pytest
@@ -54,6 +55,15 @@ def scrambled(space):
 
 def images(count=4, side=32, seed=0):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+@every_space
+def test_a_fresh_supernet_takes_every_class_to_be_as_likely(space):
+    torch.manual_seed(0)
+    net = make_supernet(space, 10).train()
+    x = torch.randn(4, 3, 64, 64)
+    loss = F.cross_entropy(net(x, space.sample(random.Random(0))), torch.arange(4))
+    assert abs(loss.item() - math.log(10)) < 0.5
 
 
 def one_hot(arch):
