@@ -19,7 +19,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 
 
 @click.command(cls=BudgetCommand)
-@click.option("--strategy", default="evolution", show_default=True, help="evolution, nsga2, greedy, generator, random.")
+@click.option("--strategy", default="evolution", show_default=True,
+              help="additive, evolution, generator, greedy, nsga2, random.")  # fmt: skip
 @click.option("--space", help="Search space; if given, the supernet has to be of it.")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
 @click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
@@ -30,6 +31,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
+@click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
 @click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Held-out images at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")

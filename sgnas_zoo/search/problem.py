@@ -38,6 +38,7 @@ class Problem:
     def __init__(self, space: SearchSpace, bounds: Sequence[Bound], score: Score, seed: int = 0) -> None:
         self.space, self.bounds, self.rng = space, tuple(bounds), random.Random(seed)
         self.scores: dict[Arch, float] = {}
+        self._known: dict[Arch, float] = {}
         self._score = score
         if bounds:
             self._decoded(np.zeros(space.shape))
@@ -46,12 +47,23 @@ class Problem:
         """Whether an architecture keeps every bound."""
         return all(b.table.measure(arch) <= _limit(b) * (1 + ROUNDING) for b in self.bounds)
 
+    @property
+    def evaluations(self) -> int:
+        """How many architectures were scored."""
+        return len(self._known)
+
     def evaluate(self, archs: Sequence[Arch]) -> list[float]:
-        """Scores of architectures; those without one are scored, in one call and in this order."""
-        fresh = [arch for arch in dict.fromkeys(archs) if arch not in self.scores]
+        """Scores of candidates, from which the answer comes; those without one are scored, in one call and in order."""
+        found = self.look_at(archs)
+        self.scores.update(zip(archs, found, strict=True))
+        return found
+
+    def look_at(self, archs: Sequence[Arch]) -> list[float]:
+        """Scores of architectures that are no candidates by that: they need not keep the bounds."""
+        fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
         if fresh:
-            self.scores.update(zip(fresh, self._score(fresh), strict=True))
-        return [self.scores[arch] for arch in archs]
+            self._known.update(zip(fresh, self._score(fresh), strict=True))
+        return [self._known[arch] for arch in archs]
 
     def draw(self) -> Arch:
         """Draw an architecture within the bounds: uniformly if luck allows, else by decoding random scores."""
@@ -80,11 +92,11 @@ class Problem:
         return [*found][len(taken) :]
 
     def best(self, count: int) -> list[Arch]:
-        """The ``count`` architectures with the highest scores; of equal ones, those that were found first."""
+        """The ``count`` candidates with the highest scores; of equal ones, those that were found first."""
         return sorted(self.scores, key=lambda arch: -self.scores[arch])[:count]
 
     def front(self, costs: Sequence[CostTable]) -> list[Arch]:
-        """Scored architectures that none other beats: no worse in score and every cost, better in one of them."""
+        """Candidates that none other beats: no worse in score and every cost, better in one of them."""
         points = {arch: (-score, *(table.measure(arch) for table in costs)) for arch, score in self.scores.items()}
         return [arch for arch, own in points.items() if not any(_dominates(other, own) for other in points.values())]
 

@@ -9,11 +9,12 @@ import torch
 
 from sgnas_zoo.costs import COSTS, CostTable
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best
+from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best, decode_ranked
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.search.relaxation import log_probs
+from sgnas_zoo.spaces import Arch
 
 AT_ONCE = 128
 """Problems that are decoded together."""
@@ -58,6 +59,28 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
         bounds = [Bound(table, [amounts[n] for n in left]) for table, amounts in limits.items()]
         answers |= zip(left, decode_best(_scores(generator, np.linspace(low, high, SWEEP)), bounds), strict=True)
     return [answers[n] for n in range(number)]
+
+
+def propose_several(generator: ArchGenerator, bounds: Sequence[Bound], count: int) -> list[Arch]:
+    """The answer to bounds of one limit each, and the next ``count - 1`` architectures that are as probable.
+
+    The others keep the bounds and need not spend them. They are the most probable at the target of the answer; where
+    targets were swept, at the one whose most probable architecture within the bounds is the most probable of all.
+
+    Raises:
+        BudgetError: As ``propose``.
+        ArtifactError: As ``propose``.
+    """
+    limits = {bound.table: float(bound.limits) for bound in bounds}  # type: ignore[arg-type]
+    (answer,) = propose(generator, {table: [limit] for table, limit in limits.items()})
+    if count == 1:
+        return [answer.arch]
+    low, high = generator.cost_range
+    own = [limit + offset for table, limit in limits.items() if (offset := _offset(generator, table)) is not None]
+    scores = _scores(generator, np.clip(own[:1], low, high) if own else np.linspace(low, high, SWEEP))
+    best = max(range(len(scores)), key=lambda at: decode_ranked(scores[at], bounds, 1)[0].log_prob)
+    others = (found.arch for found in decode_ranked(scores[best], bounds, count))
+    return [*dict.fromkeys((answer.arch, *others))][:count]
 
 
 def spent(limits: Mapping[CostTable, Sequence[float]], number: int) -> list[CostTable]:

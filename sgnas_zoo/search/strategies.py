@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.registry import Registry
+from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
+from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.evolution import evolve, search_randomly
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.nsga2 import search_front
 from sgnas_zoo.search.problem import Problem
-from sgnas_zoo.search.propose import propose
+from sgnas_zoo.search.propose import propose_several
 from sgnas_zoo.spaces import Arch
 
 
@@ -31,6 +33,8 @@ class Setting:
         costs: Costs to keep low where a front is searched.
         generator: A generator of the space, if there is one.
         pool: Candidate pool of a greedily trained supernet, best first, if there is one.
+        candidates: Best answers of a generator or an additive model that are scored; the best of them wins.
+        additive: An additive model of the supernet's scores, if there is one; else one is fitted.
     """
 
     problem: Problem
@@ -39,6 +43,13 @@ class Setting:
     costs: Sequence[CostTable] = ()
     generator: ArchGenerator | None = None
     pool: Sequence[Arch] = ()
+    candidates: int = 1
+    additive: AdditiveModel | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Architectures that evolution scores."""
+        return self.population * (1 + self.generations)
 
 
 Strategy = Callable[[Setting], None]
@@ -69,7 +80,7 @@ def greedy(setting: Setting) -> None:
 
 
 def generator(setting: Setting) -> None:
-    """Ask the architecture generator, and score only its answer (SGNAS).
+    """Ask the architecture generator, and score only its best answers (SGNAS).
 
     Raises:
         ArtifactError: If there is no generator.
@@ -78,8 +89,18 @@ def generator(setting: Setting) -> None:
         raise ArtifactError(
             "This strategy asks a generator; name one with --generator, or train it with recipes/train_generator.py."
         )
-    limits = {bound.table: [float(bound.limits)] for bound in setting.problem.bounds}  # type: ignore[arg-type]
-    setting.problem.evaluate([answer.arch for answer in propose(setting.generator, limits)])
+    setting.problem.evaluate(propose_several(setting.generator, setting.problem.bounds, setting.candidates))
+
+
+def additive(setting: Setting) -> None:
+    """Score random architectures, fit a sum over layers to them, and score the best sums within the bounds.
+
+    The random ones are as many as evolution scores. They tell nothing about the bounds: one fit answers any of them.
+    """
+    problem = setting.problem
+    model = setting.additive or fit_to_random(problem, setting.evaluations)
+    bounds = problem.bounds or [Bound(table, table.maximum) for table in setting.costs[:1]]
+    problem.evaluate([answer.arch for answer in model.ranked(bounds, setting.candidates)])
 
 
 def nsga2(setting: Setting) -> None:
@@ -89,5 +110,5 @@ def nsga2(setting: Setting) -> None:
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 STRATEGIES.register("random", random_search)
-for _strategy in (generator, evolution, greedy, nsga2):
+for _strategy in (generator, additive, evolution, greedy, nsga2):
     STRATEGIES.register(_strategy.__name__, _strategy)

@@ -38,11 +38,11 @@ def search_supernet(supernet: str | Path, dataset: str | Path, **options: Any) -
     Args:
         supernet: Folder or Hub repo of the trained supernet.
         dataset: Hub id or folder of what it was trained on; the part that was held out counts.
-        options: ``strategy`` ("evolution", "nsga2", "greedy", "generator", "random"), budgets by name
+        options: ``strategy`` ("evolution", "additive", "nsga2", "greedy", "generator", "random"), budgets by name
             (``flops``, ``latency``, ...), ``objectives`` (``("accuracy", "flops")``), ``population`` (50),
-            ``generations`` (20), ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``,
-            ``image_column``, ``label_column``, ``workers`` (2 decoding processes), and ``scores``, a file in which
-            scores are kept.
+            ``generations`` (20), ``candidates`` (1 answer of a generator or an additive model that is scored),
+            ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``image_column``, ``label_column``,
+            ``workers`` (2 decoding processes), and ``scores``, a file in which scores are kept.
 
     Returns:
         ``front``, ``best``, ``evaluations`` and ``seconds``, as ``Search.run`` says, with the dataset and the origin
@@ -102,7 +102,8 @@ class PlannedSearch:
         score: Any = inherited_accuracy(self.trained, self.held, self.accelerator, workers=self.workers)
         if scores is not None:
             search, writes = self.search, self.accelerator.is_main_process
-            total = 1 if search.strategy == "generator" else search.population * (1 + search.generations)
+            total = 0 if search.strategy == "generator" else search.population * (1 + search.generations)
+            total += search.candidates if search.strategy in ("generator", "additive") else 0
             score = EvaluationLog(scores, search.space, score, writes=writes, total=total)
         result = self.search.run(score)
         self.accelerator.end_training()
@@ -113,7 +114,8 @@ def plan_search(
     supernet: str | Path, dataset: str | Path, *, strategy: str = "evolution", space: str | None = None,
     objectives: Sequence[str] = (ACCURACY, "flops"), generator: ArchGenerator | str | Path | None = None,
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 5000, seed: int = 0,
-    workers: int = 2, image_column: str | None = None, label_column: str | None = None, **budgets: Amount | None,
+    workers: int = 2, candidates: int = 1, image_column: str | None = None, label_column: str | None = None,
+    **budgets: Amount | None,
 ) -> PlannedSearch:  # fmt: skip
     """Put a search together, and refuse what cannot be found before anything is measured; see ``search_supernet``."""
     STRATEGIES[strategy]
@@ -131,7 +133,9 @@ def plan_search(
         raise BudgetError("A profile is about latency; add a latency such as 20ms, or name latency in the objectives.")
     makes = find_generator(generator, own.name) if strategy == "generator" or generator else None
     tables = cost_tables(own, trained.supernet.num_classes, [*limits, *objectives], profile)
-    wanted = Search(own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed)
+    wanted = Search(
+        own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed, candidates
+    )
     accelerator = make_accelerator()
     held = held_out_images(trained, Source(str(dataset), image_column, label_column), images)
     return PlannedSearch(wanted, trained, held, accelerator, workers)

@@ -10,6 +10,7 @@ from typing import Any
 from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
 from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, counted_tables, native_conditions
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
+from sgnas_zoo.search.additive import AdditiveModel
 from sgnas_zoo.search.budgets import plain
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.generator import ArchGenerator
@@ -36,6 +37,8 @@ class Search:
         generator: A generator of the space, if the strategy asks one.
         pool: Candidate pool of the supernet, if it has one.
         seed: Of all that is drawn.
+        candidates: Best answers of a generator or an additive model that are scored.
+        additive: An additive model of the supernet's scores, if one was fitted before.
 
     Raises:
         UnknownNameError: If there is no such strategy or objective, or accuracy is none.
@@ -52,6 +55,8 @@ class Search:
     generator: ArchGenerator | None = None
     pool: Sequence[Arch] = ()
     seed: int = 0
+    candidates: int = 1
+    additive: AdditiveModel | None = None
 
     def __post_init__(self) -> None:
         STRATEGIES[self.strategy]
@@ -82,9 +87,11 @@ class Search:
         started = time.monotonic()
         bounds = [Bound(self.tables[name], limit) for name, limit in self.limits.items()]
         problem = Problem(self.space, bounds, score, self.seed)
-        STRATEGIES[self.strategy](
-            Setting(problem, self.population, self.generations, self.costs(), self.generator, self.pool)
-        )
+        setting = Setting(
+            problem, self.population, self.generations, self.costs(), self.generator, self.pool, self.candidates,
+            self.additive,
+        )  # fmt: skip
+        STRATEGIES[self.strategy](setting)
         front = sorted(problem.front(self.costs()), key=lambda arch: -problem.scores[arch])
         return {
             "strategy": self.strategy,
@@ -93,7 +100,7 @@ class Search:
             "requested": {name: plain(limit) for name, limit in self.limits.items()},
             "best": self._row(problem, front[0]),
             "front": [self._row(problem, arch) for arch in front],
-            "evaluations": len(problem.scores),
+            "evaluations": problem.evaluations,
             "seconds": round(time.monotonic() - started, 1),
         }
 
