@@ -1,13 +1,16 @@
-"""Train the embedded generator of ``sgnas_imagenet`` on the answers of the published one.
+"""Teach a generator by imitation: of what a supernet's additive model answers, or of given answers.
 
+    accelerate launch recipes/distill_generator.py --supernet runs/supernet --dataset DATA --output runs/generator
     accelerate launch recipes/distill_generator.py --output runs/sgnas_imagenet_generator
 
-What: no trained ImageNet supernet is public, so the default generator imitates the 180 architectures that the released
-    SGNAS generator answers for 270 to 449 million convolution MACs. Each answer is relabelled with its own exact MACs
-    (final form, SE and classifier included), since the released generator misses its targets. The constraint loss of
-    the paper is added over the whole range of the space, which teaches it what no answer covers.
-Hardware: two CPU cores, about 3 minutes.
-Expect: 99.5 % of the 19 x 6 slots agree with the answers at the end; the last line prints the share.
+What: with --supernet, random paths are scored on the images held out when it was trained, a sum over layers is fitted
+    to their accuracy (strategy additive), and its best sums within budgets are what the generator learns to answer.
+    Without, it learns the 180 architectures that the released SGNAS generator answers for 270 to 449 million
+    convolution MACs: no trained ImageNet supernet is public. Each answer is relabelled with its own exact cost. The
+    constraint loss of the paper is added over the whole range, which teaches what no answer covers.
+DATA: the dataset of the supernet.
+Hardware: two CPU cores, about 3 minutes, and the scores of the paths: a second or more for each.
+Expect: 99.5 % of the 19 x 6 slots agree with the published answers; the last line prints the share.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -15,35 +18,37 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     end_on_signals()
 
-import json
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.files import user_path, write_json
 from sgnas_zoo.folders import check_free, new_folder
 from sgnas_zoo.hub.cards import EVALUATION, write_card
 from sgnas_zoo.hub.generators import save_generator
+from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.additive import FEWEST
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
+from sgnas_zoo.search.problem import Score
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training import generators
 from sgnas_zoo.training.config import FROM_ONE
+from sgnas_zoo.training.data.columns import Source
 from sgnas_zoo.training.fields import flat, option
+from sgnas_zoo.training.lessons import Lesson, ask_supernet, read_answers
 from sgnas_zoo.training.loop.accumulation import Accumulation
-from sgnas_zoo.training.options import recipe
+from sgnas_zoo.training.options import PLACES, recipe
 from sgnas_zoo.training.runs import make_accelerator
+from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images, inherited_accuracy
 
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
-PRIOR_MACS = 360e6
-"""The paper draws its prior at the middle of the range, within a million (reference code, default pool of one)."""
-ORIGIN = "Trained by recipes/distill_generator.py; recipes/render_cards.py measures the embedded one."
+ORIGIN = "Trained by recipes/distill_generator.py on the answers of {}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,14 @@ class Config:
     """What is imitated, and how long."""
 
     answers: Path = option("Answers to imitate.", ANSWERS, click.Path(exists=True, path_type=Path))
+    supernet: str | None = option("Folder or Hub repo of a supernet to learn from instead.", None)
+    dataset: str | None = option("Hub id or folder of what it was trained on.", None)
+    image_column: str | None = option("Column of its images, if that cannot be guessed.", None)
+    label_column: str | None = option("Column of its labels, if that cannot be guessed.", None)
+    paths: int = option("Random paths of it that are scored.", 300, click.IntRange(min=FEWEST))
+    images: int = option("Held-out images that they are scored on, at most.", 2000, FROM_ONE)
+    budgets: int = option("Budgets that its additive model answers.", 180, click.IntRange(min=2))
+    scores: Path | None = option("File that keeps the scores, for a run that is started again.", None)
     output: Path = option("Folder of the finished artifact.")
     steps: int = option("Updates.", 1500, FROM_ONE)
     lr: float = option("Rate of Adam at its peak; along a cosine to zero.", 2e-3)
@@ -61,28 +74,22 @@ class Config:
 
 @recipe(Config)
 def main(config: Config) -> None:
-    """Distil the published generator's answers into a new generator."""
+    """Teach a generator by imitation."""
     output, steps, seed = config.output, config.steps, config.seed
-    settings = {**flat(config), "answers": config.answers.name}
-    del settings["output"]
     check_free(output, False)
     accelerator = make_accelerator()
+    lesson = _lesson(config, accelerator)
     set_seed(seed)
-    record = json.loads(config.answers.read_text())
-    space = SPACES[record["space"]]
-    conditions = native_conditions(space)
-    table = COSTS["macs"].table(space, conditions)
-    archs = [space.parse(text) for text in record["answers"].values()]
+    table, archs = lesson.table, lesson.answers
+    space = table.space
     distinct = sorted(set(archs), key=table.measure)
     weights = torch.tensor([archs.count(arch) for arch in distinct], dtype=torch.float32)
     targets = torch.tensor([table.measure(arch) for arch in distinct], dtype=torch.float32)
     picks = torch.tensor([arch.picks for arch in distinct])
 
-    rng = random.Random(seed)
-    prior = space.sample(rng)
-    while abs(table.measure(prior) - PRIOR_MACS) > 1e6:
-        prior = space.sample(rng)
-    generator = ArchGenerator(prior, "macs", conditions, (table.minimum, table.maximum))
+    low, high = lesson.cost_range
+    prior = generators.draw_prior(table, float(targets.min() + targets.max()) / 2, seed)
+    generator = ArchGenerator(prior, table.name, lesson.conditions, (low, high))
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.05)
     generator, optimizer, schedule = accelerator.prepare(generator, optimizer, schedule)
@@ -92,14 +99,14 @@ def main(config: Config) -> None:
     batches = Accumulation(accelerator, accelerator.gradient_accumulation_steps)  # of an update: random targets differ
     for step in range(1, steps + 1):
         for batch in range(accelerator.gradient_accumulation_steps):
-            drawn = torch.empty(config.constraint_batch, dtype=torch.float64).uniform_(table.minimum, table.maximum)
+            drawn = torch.empty(config.constraint_batch, dtype=torch.float64).uniform_(low, high)
             random_targets = drawn.float().to(device)
             with batches.batch(batch, generator) as ends:
                 scores = log_probs(space, generator(torch.cat([targets, random_targets])))
                 picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
                 imitation = -(picked.mean((1, 2)) * weights).sum()
                 costs = expected_cost(table, scores[len(targets) :].exp())
-                constraint = constraint_loss(costs, random_targets).mean()
+                constraint = constraint_loss(costs, random_targets, unit=(high - low) / generators.SPAN).mean()
                 accelerator.backward(imitation + config.constraint_weight * constraint)
                 if ends:
                     accelerator.clip_grad_norm_(generator.parameters(), 1.0)
@@ -114,11 +121,39 @@ def main(config: Config) -> None:
             )  # fmt: skip
 
     if accelerator.is_main_process:
+        settings = {name: value for name, value in flat(config).items() if name not in (*PLACES, "output", "scores")}
+        generator = accelerator.unwrap_model(generator, keep_fp32_wrapper=False)
+        record = {
+            "origin": ORIGIN.format("an additive model of a supernet" if config.supernet else config.answers.name),
+            "training": {"recipe": "distill_generator", **settings, "answers": config.answers.name},
+            "follows": generators.follows(generator, table),
+        }
         with new_folder(output) as folder:
-            save_generator(accelerator.unwrap_model(generator), folder)
-            write_json(folder / EVALUATION, {"origin": ORIGIN, "training": {"recipe": "distill_generator", **settings}})
+            save_generator(generator, folder)
+            write_json(folder / EVALUATION, {**record, **lesson.told})
             write_card(folder, name=user_path(output).name)
         accelerator.print(f"Saved to {output}")
+
+
+def _lesson(config: Config, accelerator: Accelerator) -> Lesson:
+    """What is imitated.
+
+    Raises:
+        click.UsageError: If there is a supernet without its dataset.
+        ZooError: If it cannot be read.
+    """
+    if config.supernet is None:
+        return read_answers(config.answers)
+    if config.dataset is None:
+        raise click.UsageError("The paths of a supernet are scored on images; add --dataset, what it was trained on.")
+    trained = load_supernet(config.supernet)
+    trained.supernet.to(accelerator.device)
+    held = held_out_images(trained, Source(config.dataset, config.image_column, config.label_column), config.images)
+    score: Score = inherited_accuracy(trained, held, accelerator)
+    if config.scores:
+        writes = accelerator.is_main_process
+        score = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)
+    return ask_supernet(trained, score, paths=config.paths, budgets=config.budgets, seed=config.seed)
 
 
 if __name__ == "__main__":

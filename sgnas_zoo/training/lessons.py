@@ -1,0 +1,74 @@
+"""What a generator is taught by imitation: architectures that someone answers budgets with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
+from sgnas_zoo.hub.supernets import TrainedSupernet
+from sgnas_zoo.search.additive import fit_to_random
+from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.problem import Problem, Score
+from sgnas_zoo.spaces import SPACES, Arch
+from sgnas_zoo.training import generators
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Answers to budgets, and what their costs are stated for.
+
+    Args:
+        answers: Architectures of one space; one that answers several budgets is there several times.
+        table: The cost of the budgets.
+        conditions: What it is stated for.
+        cost_range: Lowest and highest budget of the generator to be.
+        told: About the teacher, for the record.
+    """
+
+    answers: list[Arch]
+    table: CostTable
+    conditions: Conditions
+    cost_range: tuple[float, float]
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_answers(path: Path) -> Lesson:
+    """Answers of a file: ``space``, and ``answers``, an architecture string by budget."""
+    record = json.loads(path.read_text())
+    space = SPACES[record["space"]]
+    conditions = native_conditions(space)
+    table = COSTS["macs"].table(space, conditions)
+    answers = [space.parse(text) for text in record["answers"].values()]
+    return Lesson(answers, table, conditions, (table.minimum, table.maximum), {"answers": path.name})
+
+
+def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets: int, seed: int) -> Lesson:
+    """Answers of an additive model that is fitted to the scores of a supernet's random paths.
+
+    Args:
+        trained: The supernet.
+        score: Gives the scores of its paths, see ``inherited_accuracy``.
+        paths: Random paths that are scored.
+        budgets: Budgets over the range of the space that are answered.
+        seed: Draws the paths.
+
+    Raises:
+        BudgetError: If there are too few paths to fit to.
+    """
+    table, conditions = generators.costs(trained.supernet)
+    low, high = generators.target_range(table, None, None)
+    problem = Problem(table.space, [], score, seed)
+    model = fit_to_random(problem, paths)
+    answers = [model.ranked([Bound(table, limit)], 1)[0].arch for limit in np.linspace(low, high, budgets).tolist()]
+    told = {
+        "supernet": trained.source and trained.source.named(),
+        "additive": {"paths": problem.evaluations, "error": model.error, "spread": model.spread},
+        "answers": [str(arch) for arch in dict.fromkeys(answers)],
+    }
+    return Lesson(answers, table, conditions, (low, high), told)
