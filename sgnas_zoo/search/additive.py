@@ -1,27 +1,35 @@
-"""Scores as a sum over layers: fitted to some architectures, it answers any bounds by the exact decode.
+"""Scores as a sum over layers: fitted to some architectures, it answers any bounds by an exact solver.
 
 A supernet's accuracy is nearly additive: a constant, and a worth of every choice at its place. A few hundred scored
-architectures tell these by ridge regression; what keeps any bounds and sums to most is then found in milliseconds. Its
-worth is judged as it is fitted, by what each architecture is predicted to score without its own score.
+architectures tell these by ridge regression; where it predicts left-out scores better, what the choices of two
+neighbouring layers are worth together is added. What keeps any bounds and sums to most is then found in milliseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.decode import Bound, Decoded, decode_ranked
+from sgnas_zoo.search.chain import Chain, best_in_chain
+from sgnas_zoo.search.decode import ROUNDING, Bound, decode_ranked
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.problem import Problem
+from sgnas_zoo.search.ranking import ranked
 from sgnas_zoo.search.relaxation import allowed_mask
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 FEWEST = 3
 """Scores that a fit needs."""
+
+MOST_PAIRED = 16
+"""Choices of a layer up to which pairs are tried: there are as many as its square."""
+
+PAIRED = (0.1, 0.3, 1.0)
+"""How freely pairs may differ from nothing, relative to single choices, that is tried."""
 
 STRENGTHS = np.logspace(-3, 3, 25)
 """Ridge penalties that are tried, relative to the mean variance of the features."""
@@ -33,8 +41,10 @@ class AdditiveModel:
 
     Args:
         space: The space.
-        constant: Mean score of what it was fitted to.
+        constant: What is added to the worths.
         worths: (layers, slots, choices), in the unit of the scores.
+        pairs: (layers - 1, choices, choices), what the choices of a layer and the next are worth together; None where
+            that did not help, or a layer has several slots or too many choices.
         error: Root mean square of what is predicted wrongly of a score that the fit does not know (leave-one-out).
         spread: Standard deviation of the scores, which ``error`` is to be compared with.
     """
@@ -42,29 +52,38 @@ class AdditiveModel:
     space: SearchSpace
     constant: float
     worths: Floats
+    pairs: Floats | None
     error: float
     spread: float
 
     def predict(self, archs: Sequence[Arch]) -> Floats:
         """Predicted scores (N,) of N architectures of the space."""
-        return np.asarray(self.constant + _one_hot(archs) @ self.worths.ravel(), np.float64)
+        total = self.constant + _one_hot(archs) @ self.worths.ravel()
+        if self.pairs is not None:
+            total = total + _neighbours(archs) @ self.pairs.ravel()
+        return np.asarray(total, np.float64)
 
-    def ranked(self, bounds: Sequence[Bound], count: int) -> list[Decoded]:
+    def ranked(self, bounds: Sequence[Bound], count: int) -> list[Arch]:
         """The ``count`` architectures within the bounds that are predicted to score highest, best first.
 
         Raises:
             BudgetError: If no architecture keeps the bounds.
         """
-        allowed = allowed_mask(self.space).numpy()
-        return decode_ranked(np.where(allowed, self.worths, -np.inf), bounds, count)
+        scores = np.where(allowed_mask(self.space).numpy(), self.worths, -np.inf)
+        if self.pairs is None:
+            return [answer.arch for answer in decode_ranked(scores, bounds, count)]
+        decode_ranked(scores, bounds, 1)  # refuses bounds that nothing keeps
+        chain = _chain(self.space, scores[:, 0], self.pairs, bounds)
+        found = ranked(chain.values, lambda values: best_in_chain(chain._replace(values=values)), count)
+        return [self.space.arch(picks[:, None].tolist()) for picks in found]
 
 
 def fit_additive(archs: Sequence[Arch], scores: Sequence[float]) -> AdditiveModel:
     """Fit worths to scored architectures by ridge regression.
 
-    A choice may be worth the same in all slots of a layer, or something else in each; that and the penalty are what
-    predicts left-out scores best (in closed form: Hastie, Tibshirani and Friedman, The Elements of Statistical
-    Learning, 2009, section 7.10).
+    A choice may be worth the same in all slots of a layer, or something else in each, and pairs may count; that and the
+    penalty are what predicts left-out scores best (in closed form: Hastie, Tibshirani and Friedman, The Elements of
+    Statistical Learning, 2009, section 7.10).
 
     Args:
         archs: Different architectures of one space, drawn at random so that every choice is met.
@@ -78,14 +97,22 @@ def fit_additive(archs: Sequence[Arch], scores: Sequence[float]) -> AdditiveMode
     space, y = archs[0].space, np.asarray(scores, np.float64)
     layers, slots, choices = space.shape
     single = _one_hot(archs)
-    shared = single.reshape(-1, layers, slots, choices).sum(2).reshape(len(archs), -1)
-    error, worths, is_shared = min(
-        ((*_ridge(features, y), features is shared) for features in ((single, shared) if slots > 1 else (single,))),
-        key=lambda found: found[0],
-    )
-    worths = np.repeat(worths.reshape(layers, 1, choices), slots, 1) if is_shared else worths.reshape(space.shape)
-    constant = float(y.mean() - (single @ worths.ravel()).mean())
-    return AdditiveModel(space, constant, worths, error, float(y.std()))
+    error, found = _ridge(single, y)
+    worths, pairs = found.reshape(space.shape), None
+    if slots > 1:
+        shared = single.reshape(-1, layers, slots, choices).sum(2).reshape(len(archs), -1)
+        other, found = _ridge(shared, y)
+        if other < error:
+            error, worths = other, np.repeat(found.reshape(layers, 1, choices), slots, 1)
+    elif layers > 1 and choices <= MOST_PAIRED:
+        both = _neighbours(archs)
+        for freedom in PAIRED:
+            other, found = _ridge(np.hstack([single, freedom * both]), y)
+            if other < error:
+                error, worths = other, found[: single.shape[1]].reshape(space.shape)
+                pairs = freedom * found[single.shape[1] :].reshape(layers - 1, choices, choices)
+    model = AdditiveModel(space, 0.0, worths, pairs, error, float(y.std()))
+    return replace(model, constant=float((y - model.predict(archs)).mean()))
 
 
 def fit_to_random(problem: Problem, count: int) -> AdditiveModel:
@@ -112,6 +139,25 @@ def _one_hot(archs: Sequence[Arch]) -> Floats:
     picks = torch.tensor([arch.picks for arch in archs])
     hot = torch.nn.functional.one_hot(picks, len(archs[0].space.choices))
     return np.asarray(hot.flatten(1).double().numpy(), np.float64)
+
+
+def _neighbours(archs: Sequence[Arch]) -> Floats:
+    """(N, (layers - 1) * choices * choices), one at each pair that neighbouring layers of one slot pick."""
+    layers, _, choices = archs[0].space.shape
+    hot = _one_hot(archs).reshape(len(archs), layers, choices)
+    return np.asarray((hot[:, :-1, :, None] * hot[:, 1:, None, :]).reshape(len(archs), -1), np.float64)
+
+
+def _chain(space: SearchSpace, values: Floats, pairs: Floats, bounds: Sequence[Bound]) -> Chain:
+    """The problem of one slot a layer: values (layers, choices) within bounds."""
+    weights = np.zeros((*values.shape, len(bounds)))
+    for layer, allowed in enumerate(space.layers):
+        position = space.merge(layer).position
+        for choice in allowed.allowed[0]:
+            variant = position[space.variant((choice,))]
+            weights[layer, choice] = [bound.table.layers[layer][variant] for bound in bounds]
+    limits = [float(bound.limits) * (1 + ROUNDING) - bound.table.fixed for bound in bounds]  # type: ignore[arg-type]
+    return Chain(values, pairs, weights, np.array(limits))
 
 
 def _ridge(features: Floats, y: Floats) -> tuple[float, Floats]:

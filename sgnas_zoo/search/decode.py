@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.knapsack import Floats, Ints, solve, weigh
 from sgnas_zoo.search.ranges import check_range
+from sgnas_zoo.search.ranking import ranked
 from sgnas_zoo.search.windows import Window, best_in_windows
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.spaces.variants import Merge
@@ -90,9 +91,7 @@ def decode_best(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
 def decode_ranked(scores: Floats, bounds: Sequence[Bound], count: int) -> list[Decoded]:
     """The architectures with the highest sums of scores within bounds, best first; nothing needs to be spent.
 
-    The best is found exactly; each further one is the best of what is left, cut into parts of which every one holds
-    what agrees with one that was found up to a layer and differs there (Murty, 1968; Lawler, 1972). Fillings of slots
-    that make the same block count as one architecture, of which the best filling stands.
+    Fillings of slots that make the same block count as one architecture, of which the best filling stands.
 
     Args:
         scores: (layers, slots, choices), ``-inf`` for what the space forbids.
@@ -103,20 +102,7 @@ def decode_ranked(scores: Floats, bounds: Sequence[Bound], count: int) -> list[D
         BudgetError: If no architecture keeps the bounds.
     """
     task = _Task.of(scores[None], bounds, 1)
-    values = task.values[0] + _dearer(task.weights).sum(2)
-    found: list[Ints] = []
-    parts = [(*_best_within(task, values), values)]
-    while parts and len(found) < count:
-        _, picks, part = parts.pop(max(range(len(parts)), key=lambda at: parts[at][0]))
-        if picks is None:
-            break
-        found.append(picks)
-        for layer, pick in enumerate(picks):
-            rest = part.copy()
-            rest[layer, pick] = -np.inf
-            for before in range(layer):
-                rest[before, np.arange(rest.shape[1]) != picks[before]] = -np.inf
-            parts.append((*_best_within(task, rest), rest))
+    found = ranked(task.values[0] + _dearer(task.weights).sum(2), partial(_best_within, task), count)
     if not found:
         raise _incompatible(task, 0)
     return task.decoded(np.zeros(len(found), np.int64), np.stack(found))
@@ -192,17 +178,15 @@ class _Task:
         return [Decoded(space.arch(own.tolist()), float(value)) for own, value in zip(picks, total, strict=True)]
 
 
-def _best_within(task: _Task, values: Floats) -> tuple[float, Ints | None]:
+def _best_within(task: _Task, values: Floats) -> tuple[float, Ints] | None:
     """Value and picks (layers,) of the best that keeps the first problem's bounds, for values (layers, variants)."""
-    if not np.isfinite(values).any(1).all():
-        return -np.inf, None
     if task.room.shape[1] == 1:
         picks, solved = solve(values[None], task.weights[..., 0], task.room[0])
         if solved[0]:
-            return (-np.inf, None) if picks[0, 0] < 0 else (float(_total(values[None], picks)[0]), picks[0])
+            return None if picks[0, 0] < 0 else (float(_total(values[None], picks)[0]), picks[0])
     window = Window(np.full(task.room.shape[1], -np.inf), task.room[0])
     best = best_in_windows(values[None], task.weights, [window])
-    return (-np.inf, None) if best is None else (best.value, best.picks)
+    return None if best is None else (best.value, best.picks)
 
 
 def _limits(bound: Bound, number: int) -> Floats:

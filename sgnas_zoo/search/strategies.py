@@ -100,7 +100,7 @@ def additive(setting: Setting) -> None:
     problem = setting.problem
     model = setting.additive or fit_to_random(problem, setting.evaluations)
     bounds = problem.bounds or [Bound(table, table.maximum) for table in setting.costs[:1]]
-    problem.evaluate([answer.arch for answer in model.ranked(bounds, setting.candidates)])
+    problem.evaluate(model.ranked(bounds, setting.candidates))
 
 
 def nsga2(setting: Setting) -> None:

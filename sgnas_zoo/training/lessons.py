@@ -65,10 +65,15 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
     low, high = generators.target_range(table, None, None)
     problem = Problem(table.space, [], score, seed)
     model = fit_to_random(problem, paths)
-    answers = [model.ranked([Bound(table, limit)], 1)[0].arch for limit in np.linspace(low, high, budgets).tolist()]
+    answers = [model.ranked([Bound(table, limit)], 1)[0] for limit in np.linspace(low, high, budgets).tolist()]
     told = {
         "supernet": trained.source and trained.source.named(),
-        "additive": {"paths": problem.evaluations, "error": model.error, "spread": model.spread},
+        "additive": {
+            "paths": problem.evaluations,
+            "error": model.error,
+            "spread": model.spread,
+            "pairs": model.pairs is not None,
+        },
         "answers": [str(arch) for arch in dict.fromkeys(answers)],
     }
     return Lesson(answers, table, conditions, (low, high), told)

@@ -61,6 +61,30 @@ def test_the_error_is_that_of_scores_which_the_fit_does_not_know():
     assert known < 0.9 * model.error  # of what it was fitted to it says too little
 
 
+def test_pairs_of_neighbours_count_where_they_tell_more():
+    values, rng = worths(MACRO), np.random.default_rng(1)
+    both = rng.normal(size=(7, 3, 3))
+
+    def paired(arch):
+        picks = [pick for (pick,) in arch.picks]
+        return total(arch, values) + sum(both[i, a, b] for i, (a, b) in enumerate(itertools.pairwise(picks)))
+
+    archs = drawn(MACRO, 300)
+    model, plain = fit_additive(archs, list(map(paired, archs))), fit_additive(archs, [total(a, values) for a in archs])
+    assert model.pairs is not None
+    assert plain.error < 0.05 * plain.spread  # with pairs or without them
+    unseen = drawn(MACRO, 200, seed=1)
+    assert np.abs(model.predict(unseen) - [paired(arch) for arch in unseen]).max() < 0.1
+    for bounds in ([Bound(MACS, 40e6)], [Bound(MACS, 60e6), Bound(PARAMS, 1.5e6)]):
+        fits = [arch for arch in EVERY if all(b.table.measure(arch) <= b.limits for b in bounds)]
+        predicted = model.predict(fits)
+        assert [float(model.predict([arch])[0]) for arch in model.ranked(bounds, 5)] == pytest.approx(
+            sorted(predicted, reverse=True)[:5]
+        )
+    with pytest.raises(BudgetError, match="Choose from"):
+        model.ranked([Bound(MACS, 1e6)], 1)
+
+
 def test_scores_of_nothing_predict_their_mean():
     archs, noise = drawn(MACRO, 60), np.random.default_rng(0).normal(size=60)
     model = fit_additive(archs, noise)
@@ -113,7 +137,7 @@ def test_random_architectures_are_scored_whether_they_keep_the_bounds_or_not():
     assert problem.evaluations == len(asked) == 200
     assert any(not problem.fits(arch) for arch in asked)
     assert not problem.scores  # none is a candidate by that
-    assert [answer.arch for answer in model.ranked(problem.bounds, 1)] == [
+    assert model.ranked(problem.bounds, 1) == [
         max((arch for arch in EVERY if problem.fits(arch)), key=lambda arch: total(arch, values))
     ]
     before = dict(asked)
