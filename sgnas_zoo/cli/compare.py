@@ -11,7 +11,7 @@ from sgnas_zoo.cli.options import column_options
 from sgnas_zoo.cli.search import FREE_TO_CHANGE, SETTINGS, open_search
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
-from sgnas_zoo.terminal import Count, UserPath, told
+from sgnas_zoo.terminal import UserPath, told
 
 RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 
@@ -19,7 +19,8 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.command()
 @click.option("--strategies", required=True, help="Such as generator,evolution,greedy,random.")
 @click.option("--space", required=True, help="Search space.")
-@click.option("--budgets", required=True, help="Such as 2M,3M,4M; 5ms,10ms for a latency.")
+@click.option("--budgets", required=True,
+              help="Such as 2M,3M,4M, or 25M:85M:5M for a range with both ends; 5ms,10ms for a latency.")  # fmt: skip
 @click.option(
     "--cost", default="flops", show_default=True, help=f"What the budgets bound, such as {', '.join(BUDGETS)}."
 )
@@ -42,11 +43,14 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
             output: Path, resume: bool, **options: Any) -> None:  # fmt: skip
     """Compare search strategies at the same budgets: accuracy, evaluations and time, per budget and in all."""
     from sgnas_zoo.files import read_config, write_file, write_whole
+    from sgnas_zoo.search.budgets import check_budget_name, listed
     from sgnas_zoo.training.options import PLACES, resolved
     from sgnas_zoo.training.searching import report
     from sgnas_zoo.training.searching.plans import plan_comparison
 
-    limits, places = _amounts(cost, budgets), {name: place for name, _, place in (t.rpartition("=") for t in supernet)}
+    check_budget_name(cost)  # before the amounts are read as such
+    limits = listed(cost, budgets)
+    places = {name: place for name, _, place in (text.rpartition("=") for text in supernet)}
     stated = resolved(click.get_current_context())
     settings = {name: value for name, value in stated.items() if name not in FREE_TO_CHANGE}
     open_search(output, settings, resume, (RESULT, PLOT, PAGE))
@@ -62,12 +66,3 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
         page = report.report(record)
         write_file(output / PAGE, page)
         click.echo(page)
-
-
-def _amounts(cost: str, budgets: str) -> list[float] | list[str]:
-    """The budgets, each once; latencies as they were written."""
-    from sgnas_zoo.search.budgets import check_budget_name
-
-    check_budget_name(cost)  # before the amounts are read as such
-    texts = [text.strip() for text in budgets.split(",")]
-    return texts if BUDGETS[cost].read else [Count().convert(text, None, None) for text in texts]

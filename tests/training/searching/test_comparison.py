@@ -187,6 +187,8 @@ def test_strategies_may_have_a_supernet_each(made, photos, tmp_path):
         (("--space", "spos"), "A supernet is of sgnas_micro, not spos; name one of spos"),
         (("--budgets", "3M,100K"), "is below what sgnas_micro can do"),
         (("--budgets", "3M,,4M"), "is no budget; write a positive count such as 350M"),
+        (("--budgets", "3M:4M"), "'3M:4M' is no range, it takes a first amount, a last one and a step; write one such"),
+        (("--budgets", "3M:4M:300K"), "is no range, its step does not lead from its first amount to its last; write"),
         (("--cost", "latency", "--budgets", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
         (("--cost", "flop"), "Unknown cost 'flop': did you mean flops"),
         (("--supernet", "greedy=x"), "The supernet of greedy is of none of the strategies"),
