@@ -35,11 +35,12 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Held-out images that searches look at; the others tell what was found.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--seeds", default="0", show_default=True, help="Of all that is drawn, such as 0,1,2.")
+@click.option("--truth", type=UserPath(), help="Truth table of the space, JSON: judges what was found.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the comparison in the output folder.")
 @stoppable("go on with --resume.")
-def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tuple[str, ...], dataset: str,
+def compare(strategies: str, space: str, budgets: str, cost: str, seeds: str, supernet: tuple[str, ...], dataset: str,
             output: Path, resume: bool, **options: Any) -> None:  # fmt: skip
     """Compare search strategies at the same budgets: accuracy, evaluations and time, per budget and in all."""
     from sgnas_zoo.files import read_config, write_file, write_whole
@@ -49,20 +50,28 @@ def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tupl
     from sgnas_zoo.training.searching.plans import plan_comparison
 
     check_budget_name(cost)  # before the amounts are read as such
-    limits = listed(cost, budgets)
+    limits, options["seeds"] = listed(cost, budgets), _whole_numbers(seeds)
     places = {name: place for name, _, place in (text.rpartition("=") for text in supernet)}
     stated = resolved(click.get_current_context())
     settings = {name: value for name, value in stated.items() if name not in FREE_TO_CHANGE}
     open_search(output, settings, resume, (RESULT, PLOT, PAGE))
     with told():
         planned = plan_comparison(space, strategies.split(","), limits, dataset, cost=cost, supernets=places, **options)
-    own = {"settings": {name: value for name, value in settings.items() if name not in PLACES}}
+    own = {"settings": {name: value for name, value in settings.items() if name not in (*PLACES, "truth")}}
     done = read_config(output / RESULT)["rows"] if (output / RESULT).exists() else []
     if planned.accelerator.is_main_process:
         write_whole(output / SETTINGS, settings)
     record = planned.run(lambda record: write_whole(output / RESULT, {**record, **own}), done) | own
     if planned.accelerator.is_main_process:
-        report.plot_comparison(output / PLOT, record["rows"], record["totals"], cost)
+        report.plot_comparison(output / PLOT, record)
         page = report.report(record)
         write_file(output / PAGE, page)
         click.echo(page)
+
+
+def _whole_numbers(seeds: str) -> list[int]:
+    """Seeds as they are written."""
+    try:
+        return [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--seeds {seeds} are none; give whole numbers from 0, such as 0,1,2.") from None
