@@ -40,6 +40,10 @@ class BudgetError(ZooError, ValueError):
     """A budget that cannot be read, or that no architecture of the space can meet."""
 
 
+class SettingError(ZooError, ValueError):
+    """A setting of a search or a comparison that it cannot take."""
+
+
 class UnknownNameError(ZooError, LookupError):
     """A model, space, cost or tag that does not exist."""
 

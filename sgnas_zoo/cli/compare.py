@@ -11,7 +11,7 @@ from sgnas_zoo.cli.options import column_options
 from sgnas_zoo.cli.search import FREE_TO_CHANGE, SETTINGS, open_search
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
-from sgnas_zoo.terminal import Count, UserPath, told
+from sgnas_zoo.terminal import UserPath, told
 
 RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 
@@ -19,7 +19,8 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.command()
 @click.option("--strategies", required=True, help="Such as generator,evolution,greedy,random.")
 @click.option("--space", required=True, help="Search space.")
-@click.option("--budgets", required=True, help="Such as 2M,3M,4M; 5ms,10ms for a latency.")
+@click.option("--budgets", required=True,
+              help="Such as 2M,3M,4M, or 25M:85M:5M for a range with both ends; 5ms,10ms for a latency.")  # fmt: skip
 @click.option(
     "--cost", default="flops", show_default=True, help=f"What the budgets bound, such as {', '.join(BUDGETS)}."
 )
@@ -34,40 +35,43 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Held-out images that searches look at; the others tell what was found.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--seeds", default="0", show_default=True, help="Of all that is drawn, such as 0,1,2.")
+@click.option("--truth", type=UserPath(), help="Truth table of the space, JSON: judges what was found.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the comparison in the output folder.")
 @stoppable("go on with --resume.")
-def compare(strategies: str, space: str, budgets: str, cost: str, supernet: tuple[str, ...], dataset: str,
+def compare(strategies: str, space: str, budgets: str, cost: str, seeds: str, supernet: tuple[str, ...], dataset: str,
             output: Path, resume: bool, **options: Any) -> None:  # fmt: skip
     """Compare search strategies at the same budgets: accuracy, evaluations and time, per budget and in all."""
     from sgnas_zoo.files import read_config, write_file, write_whole
+    from sgnas_zoo.search.budgets import check_budget_name, listed
     from sgnas_zoo.training.options import PLACES, resolved
     from sgnas_zoo.training.searching import report
     from sgnas_zoo.training.searching.plans import plan_comparison
 
-    limits, places = _amounts(cost, budgets), {name: place for name, _, place in (t.rpartition("=") for t in supernet)}
+    check_budget_name(cost)  # before the amounts are read as such
+    limits, options["seeds"] = listed(cost, budgets), _whole_numbers(seeds)
+    places = {name: place for name, _, place in (text.rpartition("=") for text in supernet)}
     stated = resolved(click.get_current_context())
     settings = {name: value for name, value in stated.items() if name not in FREE_TO_CHANGE}
     open_search(output, settings, resume, (RESULT, PLOT, PAGE))
     with told():
         planned = plan_comparison(space, strategies.split(","), limits, dataset, cost=cost, supernets=places, **options)
-    own = {"settings": {name: value for name, value in settings.items() if name not in PLACES}}
+    own = {"settings": {name: value for name, value in settings.items() if name not in (*PLACES, "truth")}}
     done = read_config(output / RESULT)["rows"] if (output / RESULT).exists() else []
     if planned.accelerator.is_main_process:
         write_whole(output / SETTINGS, settings)
     record = planned.run(lambda record: write_whole(output / RESULT, {**record, **own}), done) | own
     if planned.accelerator.is_main_process:
-        report.plot_comparison(output / PLOT, record["rows"], record["totals"], cost)
+        report.plot_comparison(output / PLOT, record)
         page = report.report(record)
         write_file(output / PAGE, page)
         click.echo(page)
 
 
-def _amounts(cost: str, budgets: str) -> list[float] | list[str]:
-    """The budgets, each once; latencies as they were written."""
-    from sgnas_zoo.search.budgets import check_budget_name
-
-    check_budget_name(cost)  # before the amounts are read as such
-    texts = [text.strip() for text in budgets.split(",")]
-    return texts if BUDGETS[cost].read else [Count().convert(text, None, None) for text in texts]
+def _whole_numbers(seeds: str) -> list[int]:
+    """Seeds as they are written."""
+    try:
+        return [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--seeds {seeds} are none; give whole numbers from 0, such as 0,1,2.") from None

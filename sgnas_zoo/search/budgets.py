@@ -11,10 +11,14 @@ import numpy as np
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import BudgetError, shown, unknown_name
-from sgnas_zoo.units import MOST
+from sgnas_zoo.units import MOST, count
 
 Amount = float | str | Sequence[float] | Sequence[str]
 """One budget, or N of them; a latency has a unit: "20ms"."""
+
+
+MOST_OF_A_RANGE = 1000
+"""More amounts than anybody asks for at once; a step without its unit makes as many."""
 
 
 def check_budget_name(name: str) -> None:
@@ -112,6 +116,55 @@ def single(budgets: Mapping[str, Any]) -> dict[str, float]:
     if any(len(values) > 1 for values in lists.values()):
         raise BudgetError("One model takes one budget of a kind; ask sgnas_zoo.generate for several.")
     return {name: values[0] for name, values in lists.items()}
+
+
+def listed(name: str, text: str) -> list[float] | list[str]:
+    """Several amounts as people write them: "2M,3M,4M", ranges with both ends such as "25M:85M:5M", or both.
+
+    Args:
+        name: Name of the budget.
+        text: The amounts.
+
+    Returns:
+        Plain counts; of a budget that is written with a unit, texts with it.
+
+    Raises:
+        BudgetError: If one is no amount, or a range has another form.
+    """
+    budget, parts = BUDGETS[name], [part.strip() for part in text.split(",")]
+    if budget.read is None:
+        return [amount for part in parts for amount in (_spread(name, part) if ":" in part else [count(part)])]
+    written = [[part] if ":" not in part else [f"{amount:.12g}{budget.unit}" for amount in _spread(name, part)]
+               for part in parts]  # fmt: skip
+    return [amount for amounts in written for amount in amounts]
+
+
+def _spread(name: str, text: str) -> list[float]:
+    """The amounts of a range.
+
+    Raises:
+        BudgetError: If it has another form.
+    """
+    budget = BUDGETS[name]
+    ends = [budget.read(name, part) if budget.read else count(part) for part in text.split(":")]
+    if wrong := _wrong_range(ends):
+        example = ":".join(budget.shown(number * budget.scale) for number in (25, 85, 5))
+        raise BudgetError(f"{text!r} is no range, {wrong}; write one such as {example}.")
+    first, last, step = ends
+    return [*(round(first + number * step, 6) for number in range(round((last - first) / step))), last]
+
+
+def _wrong_range(ends: Sequence[float]) -> str:
+    """What is wrong with a range, or nothing."""
+    if len(ends) != 3:
+        return "it takes a first amount, a last one and a step"
+    first, last, step = ends
+    steps = (last - first) / step
+    if steps < 0:
+        return "its last amount is below its first"
+    if steps >= MOST_OF_A_RANGE:
+        return f"it has more than {MOST_OF_A_RANGE:,} amounts"
+    return "" if abs(steps - round(steps)) < 1e-6 else "its step does not lead from its first amount to its last"
 
 
 def plain(number: float) -> float:

@@ -75,6 +75,11 @@ class SearchSpace:
         return self.kind.layers(self)
 
     @property
+    def size(self) -> int:
+        """Number of its architectures."""
+        return math.prod(len(slot) for layer in self.layers for slot in layer.allowed)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(layers, slots, choices): the shape of a generator's logits for one budget."""
         return len(self.layers), self.slots, len(self.choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -47,12 +47,14 @@ class Panel:
         y: The same for the vertical one.
         series: Points by name.
         log: Whether the vertical axis is logarithmic.
+        fronts: Points by name that are drawn as the steps of a line.
     """
 
     x: str
     y: str
     series: Mapping[str, Sequence[tuple[float, float]]]
     log: bool = False
+    fronts: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
 def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
@@ -62,6 +64,8 @@ def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
         axes = figure.add_subplot(1, len(panels), place)
         for name, points in panel.series.items():
             axes.plot([x for x, _ in points], [y for _, y in points], "o", alpha=0.8, label=name)
+        for name, points in panel.fronts.items():
+            axes.step([x for x, _ in points], [y for _, y in points], "k-", where="post", linewidth=1, label=name)
         axes.grid(alpha=0.3)
         axes.set_xlabel(panel.x)
         axes.set_ylabel(panel.y)

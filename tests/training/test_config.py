@@ -14,7 +14,7 @@ from sgnas_zoo.terminal import BadInput
 from sgnas_zoo.training.fields import build, flat, group, option, options
 
 TRAININGS = ("train_supernet", "train_generator", "retrain", "finetune")
-RECIPES = (*TRAININGS, "evaluate", "measure_supernet", "distill_generator")
+RECIPES = (*TRAININGS, "evaluate", "measure_supernet", "rank", "distill_generator")
 ALWAYS_FREE = {"output", "resume", "workers", "checkpoint_minutes", "report_to"}
 FREE = {
     "train_supernet": ALWAYS_FREE | {"eval_images"},

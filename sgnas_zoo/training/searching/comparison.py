@@ -1,4 +1,4 @@
-"""Strategies side by side: the same budgets, images and seed for all, and what each of them costs."""
+"""Strategies side by side: the same budgets, images and seeds for all, and what each of them costs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Row = dict[str, Any]
-"""One search: ``strategy``, ``budget``, ``arch`` and its costs, ``top1`` and ``unseen_top1``, ``evaluations``,
-``seconds``."""
+"""One search: ``strategy``, ``budget``, ``seed``, ``arch`` and its costs, ``top1`` and ``unseen_top1``,
+``evaluations``, ``seconds``; once it is judged by a truth table, ``true_top1`` and ``regret``."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Contender:
     """A strategy on its supernet.
 
     Args:
-        search: What it searches, but for the budget.
+        search: What it searches, but for the budget and the seed.
         score: Scores architectures on the images of the search.
         unseen: Scores them on images that no search sees.
         preparation: Seconds that it took once, before the first budget: the training of a generator.
@@ -85,30 +85,35 @@ def search_all(
     contenders: Mapping[str, Contender],
     cost: str,
     budgets: Sequence[float],
+    seeds: Sequence[int],
     save: Callable[[list[Row]], None],
     done: Sequence[Row] = (),
     quiet: bool = False,
 ) -> list[Row]:
-    """Let every strategy answer every budget; strategies take turns, so that drift of the machine hits all alike.
+    """Let every strategy answer every budget with every seed.
+
+    Strategies take turns, so that drift of the machine hits all alike.
 
     Args:
         contenders: By the name of the strategy.
         cost: Name of the budget: "flops", ...
         budgets: Upper bounds.
+        seeds: Of all that is drawn, one after the other.
         save: Called with all rows after each search.
         done: Rows of a comparison that is gone on with.
         quiet: Show no progress, as on all processes but the main one.
     """
     rows = list(done)
-    known = {(row["strategy"], row["budget"]) for row in rows}
-    turns = [(name, budget) for budget in budgets for name in contenders]
-    for name, budget in tqdm(turns, "searches", disable=quiet):
-        if (name, budget) in known:
+    known = {(row["strategy"], row["budget"], row["seed"]) for row in rows}
+    turns = [(name, budget, seed) for budget in budgets for seed in seeds for name in contenders]
+    for name, budget, seed in tqdm(turns, "searches", disable=quiet):
+        if (name, budget, seed) in known:
             continue
         contender = contenders[name]
-        found = replace(contender.search, limits={cost: budget}).run(contender.score)
+        found = replace(contender.search, limits={cost: budget}, seed=seed).run(contender.score)
         (unseen,) = contender.unseen([contender.search.space.parse(found["best"]["arch"])])
         spent = {"evaluations": found["evaluations"], "seconds": found["seconds"]}
-        rows.append({"strategy": name, "budget": budget, **found["best"], "unseen_top1": unseen, **spent})
+        asked = {"strategy": name, "budget": budget, "seed": seed}
+        rows.append({**asked, **found["best"], "unseen_top1": unseen, **spent})
         save(rows)
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,13 @@ from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.resolve import find_generator
 from sgnas_zoo.api.supernets import find_supernet
-from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError
+from sgnas_zoo.errors import ArtifactError, BudgetError, SettingError, UnknownNameError, shown
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import Artifact
 from sgnas_zoo.hub.cards import EVALUATION
 from sgnas_zoo.hub.cards.text import Fields
 from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet
-from sgnas_zoo.search.budgets import Amount, broadcast, check_budget_name, single, stated
+from sgnas_zoo.search.budgets import Amount, broadcast, check_budget_name, plain, single, stated
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.strategies import STRATEGIES
 from sgnas_zoo.spaces import SPACES
@@ -26,6 +27,7 @@ from sgnas_zoo.training.runs import make_accelerator
 from sgnas_zoo.training.searching import comparison, report
 from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images, inherited_accuracy
 from sgnas_zoo.training.searching.search import ACCURACY, Search, check_objectives, cost_tables
+from sgnas_zoo.training.searching.truth import Truth
 from sgnas_zoo.zoo import embedded_generator
 
 if TYPE_CHECKING:
@@ -67,10 +69,12 @@ def compare_strategies(
         dataset: Hub id or folder of what the supernets were trained on.
         options: ``cost`` ("flops"), ``supernets`` (folder or repo by the name of a strategy; "" for all others),
             ``generator``, ``profile``, ``population``, ``generations``, ``images`` (2000 that searches look at),
-            ``seed``, ``workers``, ``image_column``, ``label_column``.
+            ``seeds`` (``(0,)``), ``truth`` (file of a truth table, which judges what was found), ``workers``,
+            ``image_column``, ``label_column``.
 
     Returns:
-        ``rows``, one for each search, ``totals`` by strategy, and what they were made with.
+        ``rows``, one for each search, ``totals`` by strategy, and what they were made with. With a truth table rows
+        have ``true_top1`` and ``regret``: the points by which the best network within the budget is truly better.
 
     Raises:
         ZooError: As ``search_supernet`` does.
@@ -149,15 +153,19 @@ class PlannedComparison:
         contenders: By the name of the strategy.
         cost: Name of the budget.
         limits: The budgets.
+        seeds: Of all that is drawn, one after the other.
         made_with: What they are made with, as plain data.
         accelerator: Of the run.
+        truth: Judges what was found, if there is a truth table.
     """
 
     contenders: Mapping[str, comparison.Contender]
     cost: str
     limits: Sequence[float]
+    seeds: Sequence[int]
     made_with: Mapping[str, Any]
     accelerator: Accelerator
+    truth: Truth | None = None
 
     def run(
         self, save: Callable[[dict[str, Any]], object] = lambda _: None, done: Sequence[comparison.Row] = ()
@@ -166,23 +174,34 @@ class PlannedComparison:
         main, preparation = self.accelerator.is_main_process, self.made_with["preparation"]
 
         def record(rows: Sequence[comparison.Row]) -> dict[str, Any]:
-            return {**self.made_with, "rows": rows, "totals": report.totals(rows, preparation)}
+            judged = [{**row, **self._judged(row)} for row in rows]
+            return {**self.made_with, "rows": judged, "totals": report.totals(judged, preparation)}
 
         def keep(rows: list[comparison.Row]) -> None:
             if main:
                 save(record(rows))
 
-        rows = comparison.search_all(self.contenders, self.cost, self.limits, keep, done, quiet=not main)
+        rows = comparison.search_all(self.contenders, self.cost, self.limits, self.seeds, keep, done, quiet=not main)
         keep(rows)
         self.accelerator.end_training()
         return record(rows)
+
+    def _judged(self, row: comparison.Row) -> dict[str, float]:
+        """What the truth table says of a search that is done."""
+        if self.truth is None:
+            return {}
+        search = self.contenders[row["strategy"]].search
+        arch = search.space.parse(row["arch"])
+        regret = self.truth.regret(arch, search.tables[self.cost], row["budget"])
+        return {"true_top1": self.truth.top1(arch), "regret": regret}
 
 
 def plan_comparison(
     space: str, strategies: Sequence[str], budgets: Sequence[float] | Sequence[str], dataset: str | Path, *,
     cost: str = "flops", supernets: Mapping[str, str | Path] | None = None, generator: str | Path | None = None,
-    profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 2000, seed: int = 0,
-    workers: int = 2, image_column: str | None = None, label_column: str | None = None,
+    profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 2000,
+    seeds: Sequence[int] = (0,), truth: str | Path | None = None, workers: int = 2, image_column: str | None = None,
+    label_column: str | None = None,
 ) -> PlannedComparison:  # fmt: skip
     """Put a comparison together, and refuse what cannot be found first; see ``compare_strategies``."""
     own, names = SPACES[space], list(dict.fromkeys(strategies))
@@ -191,13 +210,17 @@ def plan_comparison(
     check_budget_name(cost)
     asked: Any = list(budgets)
     limits = list(dict.fromkeys(broadcast(stated(**{cost: asked}))[cost]))
+    _check_seeds(seeds)
+    judge = Truth.load(truth, own) if truth is not None else None
+    if judge is not None:
+        judge.check_whole()
     chosen = _supernets(supernets or {}, names, space)
     makes, hours = _generator(generator, space) if "generator" in names else (None, 0.0)
     nets = dict(chosen.values())
     tables = {place: cost_tables(own, net.supernet.num_classes, [cost], profile) for place, net in nets.items()}
     searches = {
         name: Search(own, tables[place], name, {}, (ACCURACY, cost), population, generations,
-                     makes if name == "generator" else None, net.pool, seed)
+                     makes if name == "generator" else None, net.pool)
         for name, (place, net) in chosen.items()
     }  # fmt: skip
     comparison.check_budgets(list(searches.values()), cost, limits)
@@ -215,7 +238,25 @@ def plan_comparison(
         "space": space, "cost": cost, "supernets": {name: _told(net) for name, (_, net) in chosen.items()},
         "preparation": {name: round(contender.preparation, 1) for name, contender in contenders.items()},
     }  # fmt: skip
-    return PlannedComparison(contenders, cost, limits, made_with, accelerator)
+    if judge is not None:
+        front = judge.front(next(iter(tables.values()))[cost])
+        made_with["truth"] = {**judge.record, "front": [[plain(float(amount)), top1] for amount, top1 in front]}
+    return PlannedComparison(contenders, cost, limits, list(seeds), made_with, accelerator, judge)
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse what are no different seeds.
+
+    Raises:
+        SettingError: Saying which.
+    """
+    for seed in seeds:
+        if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+            raise SettingError(f"{shown(seed)} is no seed; give whole numbers from 0, such as 0,1,2.")
+        if [*seeds].count(seed) > 1:
+            raise SettingError(f"Seed {seed} is there more than once, and finds the same again; give each once.")
+    if not seeds:
+        raise SettingError("No seed was given; give one or several, such as 0,1,2.")
 
 
 def _supernets(

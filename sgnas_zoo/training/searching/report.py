@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.hub.cards.text import title
+from sgnas_zoo.search.budgets import plain
 from sgnas_zoo.training.plots import Panel, plot_panels
 from sgnas_zoo.training.searching.comparison import Row
 
-MEANS = ("top1", "unseen_top1")
-"""What is averaged over budgets; the rest adds up."""
+MEANS = {"top1": "top-1, %", "unseen_top1": "unseen top-1, %", "true_top1": "true top-1, %", "regret": "regret"}
+"""What is averaged over budgets, with its head in tables; the last two where there is a truth table. The rest adds up.
+"""
 
 
 def totals(rows: Sequence[Row], preparation: Mapping[str, float]) -> dict[str, list[Row]]:
@@ -23,36 +27,60 @@ def totals(rows: Sequence[Row], preparation: Mapping[str, float]) -> dict[str, l
         preparation: Seconds by strategy that count once.
 
     Returns:
-        Per strategy and number of ``budgets``: mean ``top1`` and ``unseen_top1``, sums of ``evaluations`` and
-        ``seconds``, and ``seconds_with_preparation``.
+        Per strategy and number of ``budgets``, over the seeds that answered as many: means of what is in ``MEANS``,
+        sums of ``evaluations`` and ``seconds`` for a seed, and ``seconds_with_preparation``; with two seeds or more
+        the ``standard_errors`` of the means.
     """
     result: dict[str, list[Row]] = {}
     for name in dict.fromkeys(row["strategy"] for row in rows):
         own = [row for row in rows if row["strategy"] == name]
-        result[name] = []
-        for count in range(1, len(own) + 1):
-            sums = {key: sum(row[key] for row in own[:count]) for key in (*MEANS, "evaluations", "seconds")}
-            total = {"budgets": count, **{k: v / count if k in MEANS else round(v, 1) for k, v in sums.items()}}
-            total["seconds_with_preparation"] = round(total["seconds"] + preparation.get(name, 0.0), 1)
-            result[name].append(total)
+        runs = [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
+        counts = range(1, min(map(len, runs)) + 1)
+        result[name] = [_total([run[:count] for run in runs], preparation.get(name, 0.0)) for count in counts]
     return result
 
 
-def plot_comparison(path: Path, rows: Sequence[Row], sums: Mapping[str, Sequence[Row]], cost: str) -> None:
-    """Draw top-1 over the cost that was spent, and time over the number of budgets, one colour a strategy."""
-    scale, unit = BUDGETS[cost].scale, BUDGETS[cost].unit
+def _total(runs: Sequence[Sequence[Row]], preparation: float) -> Row:
+    """What the same budgets came to: the rows of each seed."""
+    means = {key: [fmean(row[key] for row in run) for run in runs] for key in MEANS if key in runs[0][0]}
+    spent = {key: fmean(sum(row[key] for row in run) for run in runs) for key in ("evaluations", "seconds")}
+    sums = {key: plain(round(number, 1)) for key, number in spent.items()}
+    total: Row = {"budgets": len(runs[0]), **{key: fmean(values) for key, values in means.items()}, **sums}
+    total["seconds_with_preparation"] = round(sums["seconds"] + preparation, 1)
+    if len(runs) > 1:
+        total["standard_errors"] = {key: stdev(values) / math.sqrt(len(runs)) for key, values in means.items()}
+    return total
+
+
+def plot_comparison(path: Path, record: Mapping[str, Any]) -> None:
+    """Draw top-1 over the cost that was spent, and time over the number of budgets, one colour a strategy.
+
+    Args:
+        path: PNG to write.
+        record: As ``report`` takes it. Where it has a truth, true top-1 is drawn, and the true front.
+    """
+    budget, rows, sums, truth = BUDGETS[record["cost"]], record["rows"], record["totals"], record.get("truth")
+    key, told = ("true_top1", "true top-1, %") if truth else ("unseen_top1", "inherited top-1 on unseen images, %")
     spent = {
-        name: sorted((row[BUDGETS[cost].cost] / scale, row["unseen_top1"]) for row in rows if row["strategy"] == name)
+        name: sorted((row[budget.cost] / budget.scale, row[key]) for row in rows if row["strategy"] == name)
         for name in sums
     }
+    ends = min(row[budget.cost] for row in rows), max(row["budget"] for row in rows)
+    front = [(cost / budget.scale, top1) for cost, top1 in _within(truth["front"], *ends)] if truth else []
     paid = {name: [(row["budgets"], row["seconds_with_preparation"]) for row in own] for name, own in sums.items()}
     plot_panels(
         path,
         [
-            Panel(unit, "inherited top-1 on unseen images, %", spent),
+            Panel(budget.unit, told, spent, fronts={"the true front": front} if front else {}),
             Panel("budgets answered", "seconds, with preparation", paid, log=True),
         ],
     )
+
+
+def _within(front: Sequence[tuple[float, float]], least: float, most: float) -> list[tuple[float, float]]:
+    """The part of a front that lies between two costs; it goes on level to the last."""
+    part = [(cost, top1) for cost, top1 in front if least <= cost <= most]
+    return [*part, (most, part[-1][1])] if part else []
 
 
 def report(record: Mapping[str, Any]) -> str:
@@ -63,7 +91,8 @@ def report(record: Mapping[str, Any]) -> str:
     """
     budget = BUDGETS[record["cost"]]
     scale, unit = budget.scale, budget.unit
-    settings, sums = record["settings"], record["totals"]
+    settings, sums, truth = record["settings"], record["totals"], record.get("truth")
+    seeds = settings["seeds"].split(",")
     most = max(len(own) for own in sums.values())
     counts = [count for count in (1, 5, 20) if count < most] + [most]
     whole = [
@@ -73,28 +102,30 @@ def report(record: Mapping[str, Any]) -> str:
     single = [
         [
             row["strategy"],
+            *([str(row["seed"])] if len(seeds) > 1 else []),
             f"{row['budget'] / scale:.3f}",
             f"{row[budget.cost] / scale:.3f}",
             *_figures(row),
         ]
         for row in record["rows"]
     ]
-    figures = ["top-1, %", "unseen top-1, %", "evaluations", "seconds"]
+    figures = [*(head for key, head in MEANS.items() if key in record["rows"][0]), "evaluations", "seconds"]
     return "\n".join([
         f"# Search strategies on {record['space']}",
         "",
         f"Every strategy answers the same budgets of {unit}, in turn. A score is the top-1 of inherited and calibrated "
         f"weights on {settings['images']:,} held-out images; *unseen* is that of what was found on the other held-out "
-        f"images. Population {settings['population']}, {settings['generations']} generations after the first, seed "
-        f"{settings['seed']}.",
+        f"images. Population {settings['population']}, {settings['generations']} generations after the first, "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}.",
         "",
+        *([_judge(truth), ""] if truth else []),
         "## Supernets",
         "",
         *_table(["strategy", "sampler", "epochs", "steps", "path evaluations", "hours", "seed"], _supernets(record)),
         "",
         "## The first 1, 5, ... budgets",
         "",
-        "Means over the budgets, and sums; *with preparation* counts the training of a generator.",
+        f"{_averaged(len(seeds))}; *with preparation* counts the training of a generator.",
         "",
         *_table(["strategy", "budgets", *figures, "with preparation"], whole),
         "",
@@ -102,13 +133,33 @@ def report(record: Mapping[str, Any]) -> str:
         "",
         "## Every search",
         "",
-        *_table(["strategy", f"budget, {unit}", f"spent, {unit}", *figures], single),
+        *_table(
+            ["strategy", *["seed"] * (len(seeds) > 1), f"budget, {unit}", f"spent, {unit}", *figures], single
+        ),
         "",
     ])  # fmt: skip
 
 
 def _figures(row: Row) -> list[str]:
-    return [f"{row['top1']:.2f}", f"{row['unseen_top1']:.2f}", f"{row['evaluations']:,.0f}", f"{row['seconds']:,.1f}"]
+    """What is in ``MEANS``, with its standard error if it has one, evaluations and seconds."""
+    errors = {key: f" ± {error:.2f}" for key, error in row.get("standard_errors", {}).items()}
+    means = [f"{row[key]:.2f}{errors.get(key, '')}" for key in MEANS if key in row]
+    return [*means, f"{row['evaluations']:,.0f}", f"{row['seconds']:,.1f}"]
+
+
+def _averaged(seeds: int) -> str:
+    """What the figures of several searches are."""
+    if seeds == 1:
+        return "Means over the budgets, and sums"
+    return f"Means over the budgets and {seeds} seeds, ± their standard error over seeds, and sums of one seed"
+
+
+def _judge(truth: Mapping[str, Any]) -> str:
+    """What is said of a truth table."""
+    return (
+        f"*True* top-1 is that of `{truth['file']}`, which holds {truth['networks']:,} trained networks and which no "
+        "search looks at; *regret* is what the best network within the budget has more."
+    )
 
 
 def _supernets(record: Mapping[str, Any]) -> list[list[str]]:

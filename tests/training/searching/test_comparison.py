@@ -49,7 +49,7 @@ def timeless(rows):
 
 def test_every_strategy_answers_every_budget_in_turn():
     saved = []
-    rows = search_all(contenders(), "flops", BUDGETS, lambda rows: saved.append(len(rows)), quiet=True)
+    rows = search_all(contenders(), "flops", BUDGETS, [0], lambda rows: saved.append(len(rows)), quiet=True)
     assert [(row["strategy"], row["budget"]) for row in rows] == [
         ("evolution", 4e6), ("random", 4e6), ("evolution", 3e6), ("random", 3e6),
     ]  # fmt: skip
@@ -64,9 +64,9 @@ def test_every_strategy_answers_every_budget_in_turn():
 
 
 def test_what_is_done_is_not_done_again():
-    whole = search_all(contenders(), "flops", BUDGETS, lambda rows: None, quiet=True)
+    whole = search_all(contenders(), "flops", BUDGETS, [0], lambda rows: None, quiet=True)
     again = contenders()
-    rows = search_all(again, "flops", BUDGETS, lambda rows: None, whole[:3], quiet=True)
+    rows = search_all(again, "flops", BUDGETS, [0], lambda rows: None, whole[:3], quiet=True)
     assert rows[:3] == whole[:3]
     assert timeless(rows) == timeless(whole)
     assert not again["evolution"].score.asked
@@ -74,7 +74,7 @@ def test_what_is_done_is_not_done_again():
 
 
 def test_totals_add_up_over_the_first_budgets():
-    row = {"strategy": "generator", "top1": 70.0, "unseen_top1": 60.0, "evaluations": 1, "seconds": 2.0}
+    row = {"strategy": "generator", "seed": 0, "top1": 70.0, "unseen_top1": 60.0, "evaluations": 1, "seconds": 2.0}
     rows = [row, {**row, "strategy": "random", "evaluations": 9}, {**row, "top1": 80.0, "seconds": 3.0}]
     assert totals(rows, {"generator": 100.0}) == {
         "generator": [
@@ -187,6 +187,11 @@ def test_strategies_may_have_a_supernet_each(made, photos, tmp_path):
         (("--space", "spos"), "A supernet is of sgnas_micro, not spos; name one of spos"),
         (("--budgets", "3M,100K"), "is below what sgnas_micro can do"),
         (("--budgets", "3M,,4M"), "is no budget; write a positive count such as 350M"),
+        (("--budgets", "3M:4M"), "'3M:4M' is no range, it takes a first amount, a last one and a step; write one such"),
+        (("--budgets", "3M:4M:300K"), "is no range, its step does not lead from its first amount to its last; write"),
+        (("--seeds", "0,1,0"), "Seed 0 is there more than once"),
+        (("--seeds", "0,x"), "--seeds 0,x are none; give whole numbers from 0, such as 0,1,2"),
+        (("--truth", "nowhere"), "Cannot read nowhere: No such file or directory; name the JSON file of a truth table"),
         (("--cost", "latency", "--budgets", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
         (("--cost", "flop"), "Unknown cost 'flop': did you mean flops"),
         (("--supernet", "greedy=x"), "The supernet of greedy is of none of the strategies"),
