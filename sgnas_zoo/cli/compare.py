@@ -33,6 +33,8 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
+@click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Held-out images that searches look at; the others tell what was found.")  # fmt: skip
 @click.option("--seeds", default="0", show_default=True, help="Of all that is drawn, such as 0,1,2.")

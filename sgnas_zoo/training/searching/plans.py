@@ -68,9 +68,9 @@ def compare_strategies(
         budgets: Upper bounds on ``cost``; latencies with their unit.
         dataset: Hub id or folder of what the supernets were trained on.
         options: ``cost`` ("flops"), ``supernets`` (folder or repo by the name of a strategy; "" for all others),
-            ``generator``, ``profile``, ``population``, ``generations``, ``images`` (2000 that searches look at),
-            ``seeds`` (``(0,)``), ``truth`` (file of a truth table, which judges what was found), ``workers``,
-            ``image_column``, ``label_column``.
+            ``generator``, ``profile``, ``population``, ``generations``, ``candidates`` (1 answer of a generator or an
+            additive model that is scored), ``images`` (2000 that searches look at), ``seeds`` (``(0,)``), ``truth``
+            (file of a truth table, which judges what was found), ``workers``, ``image_column``, ``label_column``.
 
     Returns:
         ``rows``, one for each search, ``totals`` by strategy, and what they were made with. With a truth table rows
@@ -200,8 +200,8 @@ def plan_comparison(
     space: str, strategies: Sequence[str], budgets: Sequence[float] | Sequence[str], dataset: str | Path, *,
     cost: str = "flops", supernets: Mapping[str, str | Path] | None = None, generator: str | Path | None = None,
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 2000,
-    seeds: Sequence[int] = (0,), truth: str | Path | None = None, workers: int = 2, image_column: str | None = None,
-    label_column: str | None = None,
+    seeds: Sequence[int] = (0,), truth: str | Path | None = None, workers: int = 2, candidates: int = 1,
+    image_column: str | None = None, label_column: str | None = None,
 ) -> PlannedComparison:  # fmt: skip
     """Put a comparison together, and refuse what cannot be found first; see ``compare_strategies``."""
     own, names = SPACES[space], list(dict.fromkeys(strategies))
@@ -220,7 +220,7 @@ def plan_comparison(
     tables = {place: cost_tables(own, net.supernet.num_classes, [cost], profile) for place, net in nets.items()}
     searches = {
         name: Search(own, tables[place], name, {}, (ACCURACY, cost), population, generations,
-                     makes if name == "generator" else None, net.pool)
+                     makes if name == "generator" else None, net.pool, candidates=candidates)
         for name, (place, net) in chosen.items()
     }  # fmt: skip
     comparison.check_budgets(list(searches.values()), cost, limits)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
 from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, counted_tables, native_conditions
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
-from sgnas_zoo.search.additive import AdditiveModel
+from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
 from sgnas_zoo.search.budgets import plain
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.generator import ArchGenerator
@@ -70,6 +70,19 @@ class Search:
         """The objectives that are costs."""
         return [self.tables[name] for name in self.objectives if name != ACCURACY]
 
+    def learn(self, score: Score) -> tuple[Search, dict[str, float]]:
+        """What can be learned once for all limits: the same search, and the ``evaluations`` and ``seconds`` it took.
+
+        Args:
+            score: Scores architectures, in percent.
+        """
+        if self.strategy != "additive" or self.additive:
+            return self, {"evaluations": 0, "seconds": 0.0}
+        started, problem = time.monotonic(), Problem(self.space, [], score, self.seed)
+        model = fit_to_random(problem, self._setting(problem).evaluations)
+        spent = {"evaluations": problem.evaluations, "seconds": round(time.monotonic() - started, 1)}
+        return replace(self, additive=model), spent
+
     def run(self, score: Score) -> dict[str, Any]:
         """Search.
 
@@ -87,11 +100,7 @@ class Search:
         started = time.monotonic()
         bounds = [Bound(self.tables[name], limit) for name, limit in self.limits.items()]
         problem = Problem(self.space, bounds, score, self.seed)
-        setting = Setting(
-            problem, self.population, self.generations, self.costs(), self.generator, self.pool, self.candidates,
-            self.additive,
-        )  # fmt: skip
-        STRATEGIES[self.strategy](setting)
+        STRATEGIES[self.strategy](self._setting(problem))
         front = sorted(problem.front(self.costs()), key=lambda arch: -problem.scores[arch])
         return {
             "strategy": self.strategy,
@@ -103,6 +112,12 @@ class Search:
             "evaluations": problem.evaluations,
             "seconds": round(time.monotonic() - started, 1),
         }
+
+    def _setting(self, problem: Problem) -> Setting:
+        return Setting(
+            problem, self.population, self.generations, self.costs(), self.generator, self.pool, self.candidates,
+            self.additive,
+        )  # fmt: skip
 
     def _row(self, problem: Problem, arch: Arch) -> dict[str, Any]:
         costs = {BUDGETS[name].cost: plain(float(table.measure(arch))) for name, table in self.tables.items()}

@@ -63,6 +63,19 @@ def test_every_strategy_answers_every_budget_in_turn():
         assert row["unseen_top1"] == -row["top1"]  # measured apart from what the search saw
 
 
+def test_what_is_learned_once_counts_with_the_first_budget():
+    made = contenders(["additive"])
+    rows = search_all(made, "flops", BUDGETS, [0, 1], lambda rows: None, quiet=True)
+    assert [(row["budget"], row["seed"], row["evaluations"]) for row in rows] == [
+        (4e6, 0, 9), (4e6, 1, 9), (3e6, 0, 1), (3e6, 1, 1),
+    ]  # fmt: skip
+    for row in rows:  # as if it had been learned for this budget alone
+        alone = replace(made["additive"].search, limits={"flops": row["budget"]}, seed=row["seed"]).run(Scores())
+        assert (alone["best"]["arch"], alone["evaluations"]) == (row["arch"], 9)
+    again = search_all(contenders(["additive"]), "flops", BUDGETS, [0, 1], lambda rows: None, rows[:3], quiet=True)
+    assert timeless(again) == timeless(rows)  # what was counted before is not counted twice
+
+
 def test_what_is_done_is_not_done_again():
     whole = search_all(contenders(), "flops", BUDGETS, [0], lambda rows: None, quiet=True)
     again = contenders()
@@ -125,7 +138,7 @@ def test_all_strategies_in_one_run(made, photos, tmp_path):
     assert [(row["strategy"], row["budget"]) for row in rows] == [(n, b) for b in (3e6, 4e6) for n in STRATEGIES]
     assert all(row["macs"] <= row["budget"] for row in rows)
     scored = {row["strategy"]: row["evaluations"] for row in rows}
-    assert scored == {name: 1 if name == "generator" else 8 for name in STRATEGIES}
+    assert scored == {name: 1 if name in ("generator", "additive") else 8 for name in STRATEGIES}
     assert [own[-1]["budgets"] for own in record["totals"].values()] == [2] * len(STRATEGIES)
     assert {net["training"]["sampler"] for net in record["supernets"].values()} == {"fair"}
     assert "/" not in json.dumps(record).replace("\\n", "")  # no path of this machine
