@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import functools
 import gc
 import importlib
@@ -147,6 +148,7 @@ def become(job: dict[str, Any]) -> None:
         handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(handle, number)
         os.close(handle)
+    faulthandler.enable()  # else a crash says nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
