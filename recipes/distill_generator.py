@@ -106,7 +106,7 @@ def main(config: Config) -> None:
                 picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
                 imitation = -(picked.mean((1, 2)) * weights).sum()
                 costs = expected_cost(table, scores[len(targets) :].exp())
-                constraint = constraint_loss(costs, random_targets, unit=(high - low) / generators.SPAN).mean()
+                constraint = constraint_loss(costs, random_targets, unit=lesson.unit).mean()
                 accelerator.backward(imitation + config.constraint_weight * constraint)
                 if ends:
                     accelerator.clip_grad_norm_(generator.parameters(), 1.0)

@@ -29,6 +29,7 @@ class Lesson:
         conditions: What it is stated for.
         cost_range: Lowest and highest budget of the generator to be.
         told: About the teacher, for the record.
+        unit: What distances from targets are counted in, see ``constraint_loss``.
     """
 
     answers: list[Arch]
@@ -36,6 +37,7 @@ class Lesson:
     conditions: Conditions
     cost_range: tuple[float, float]
     told: Mapping[str, Any] = field(default_factory=dict)
+    unit: float = 1e6
 
 
 def read_answers(path: Path) -> Lesson:
@@ -76,4 +78,4 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
         },
         "answers": [str(arch) for arch in dict.fromkeys(answers)],
     }
-    return Lesson(answers, table, conditions, (low, high), told)
+    return Lesson(answers, table, conditions, (low, high), told, (high - low) / generators.SPAN)
