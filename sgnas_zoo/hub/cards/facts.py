@@ -89,6 +89,7 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
         "origin": prose(evaluation.text("origin") or "How it was trained was not recorded."),
         "covered": prose(evaluation.text("covered") or ""),
         "agreement": _agreement(agreement) if agreement.values else None,
+        "teacher": _teacher(evaluation.part("additive")),
         "rows": [row(part, "target", "argmax", "decoded") for part in evaluation.parts("rows")],
         "distance": follows.number("distance_percent"),
         "follows": follows.number("kendall_tau", least=-1, most=1),
@@ -208,6 +209,18 @@ def _latency(record: Fields) -> str | None:
     conditions = ", ".join(record.part("latency_conditions").shown()) or "conditions that were not recorded"
     took = "not measured" if measured is None else f"measured {measured:,.4g} ms"
     return f"predicted {predicted:,.4g} ms, {took}, under {conditions}"
+
+
+def _teacher(part: Fields) -> str | None:
+    """The additive model that taught a generator, and how well it predicts."""
+    paths, error, spread = (part.number(name) for name in ("paths", "error", "spread"))
+    if paths is None or error is None or spread is None:
+        return None
+    return (
+        f"Its teacher is a sum over layers, fitted to the held-out accuracy of {paths:,.0f} random paths of the "
+        f"supernet: it predicts a path that it was not fitted to with an error of {error:.2f} points, where paths "
+        f"differ by {spread:.2f} (standard deviation)."
+    )
 
 
 def _agreement(part: Fields) -> str:

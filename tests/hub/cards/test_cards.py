@@ -375,6 +375,14 @@ def test_a_saved_model_has_its_picture_and_its_usage_lines_work(tmp_path):
     assert torch.equal(names["model"](x), model(x))
 
 
+def test_the_card_of_a_taught_generator_tells_how_well_its_teacher_predicts():
+    told = {**EVALUATION_OF["generator"], "additive": {"paths": 400, "error": 0.512, "spread": 2.25, "pairs": False}}
+    _, body = front(card(GENERATOR, told, repo="me/generator"))
+    assert "accuracy of 400 random paths" in body
+    assert "an error of 0.51 points, where paths differ by 2.25" in body
+    assert "sum over layers" not in front(card(GENERATOR, EVALUATION_OF["generator"], repo="me/generator"))[1]
+
+
 def test_the_usage_lines_of_a_generator_work():
     assert len(run_usage(ARTIFACTS / "sgnas_imagenet_generator")["generator"].logits(flops=[3e8])) == 1
 
