@@ -127,6 +127,7 @@ def main(config: Config) -> None:
             "origin": ORIGIN.format("an additive model of a supernet" if config.supernet else config.answers.name),
             "training": {"recipe": "distill_generator", **settings, "answers": config.answers.name},
             "follows": generators.follows(generator, table),
+            "lost": lesson.lost(generator),
         }
         with new_folder(output) as folder:
             save_generator(generator, folder)

@@ -12,9 +12,11 @@ import numpy as np
 
 from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
 from sgnas_zoo.hub.supernets import TrainedSupernet
-from sgnas_zoo.search.additive import fit_to_random
+from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
 from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.problem import Problem, Score
+from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import SPACES, Arch
 from sgnas_zoo.training import generators
 
@@ -30,6 +32,7 @@ class Lesson:
         cost_range: Lowest and highest budget of the generator to be.
         told: About the teacher, for the record.
         unit: What distances from targets are counted in, see ``constraint_loss``.
+        model: The additive model that gave the answers, if one did.
     """
 
     answers: list[Arch]
@@ -38,6 +41,18 @@ class Lesson:
     cost_range: tuple[float, float]
     told: Mapping[str, Any] = field(default_factory=dict)
     unit: float = 1e6
+    model: AdditiveModel | None = None
+
+    def lost(self, generator: ArchGenerator) -> float | None:
+        """By how much what a generator is decoded to scores less than the answers, as the model predicts; a mean.
+
+        It counts what imitation misses, and that a decode spends its budget while the model's best may cost less.
+        """
+        if self.model is None:
+            return None
+        limits = np.linspace(*self.cost_range, len(self.answers)).tolist()
+        decoded = [found.arch for found in propose(generator, {self.table: limits})]
+        return float((self.model.predict(self.answers) - self.model.predict(decoded)).mean())
 
 
 def read_answers(path: Path) -> Lesson:
@@ -78,4 +93,4 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
         },
         "answers": [str(arch) for arch in dict.fromkeys(answers)],
     }
-    return Lesson(answers, table, conditions, (low, high), told, (high - low) / generators.SPAN)
+    return Lesson(answers, table, conditions, (low, high), told, (high - low) / generators.SPAN, model)

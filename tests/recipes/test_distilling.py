@@ -9,6 +9,7 @@ from recipe_runs import run_recipe
 
 from sgnas_zoo.hub.generators import load_generator
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.propose import propose
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import make_supernet
@@ -27,6 +28,7 @@ def test_a_supernet_teaches_what_its_additive_model_answers(started, colours, tm
     assert told["supernet"]["id"] == "supernet"
     assert told["additive"]["paths"] == len(scores.read_text().splitlines()) == 6
     assert str(colours) not in json.dumps(told)
+    assert -0.1 < told["lost"] < 20
     generator = load_generator(tmp_path / "made")
     table, conditions = costs(load_supernet(supernet).supernet)
     assert generator.conditions == conditions
@@ -69,6 +71,8 @@ def test_each_answer_is_the_best_within_its_budget(name):
         assert lesson.table.measure(answer) <= limit
         fits = [arch for arch in others if lesson.table.measure(arch) <= limit]
         assert score([answer])[0] > max(score(fits), default=-np.inf) - 0.1
+    lost = lesson.lost(ArchGenerator(others[0], lesson.table.name, lesson.conditions, lesson.cost_range))
+    assert lost > 0.5  # it was taught nothing
 
 
 def test_published_answers_are_read_with_their_space():

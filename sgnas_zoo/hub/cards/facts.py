@@ -89,7 +89,7 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
         "origin": prose(evaluation.text("origin") or "How it was trained was not recorded."),
         "covered": prose(evaluation.text("covered") or ""),
         "agreement": _agreement(agreement) if agreement.values else None,
-        "teacher": _teacher(evaluation.part("additive")),
+        "teacher": _teacher(evaluation.part("additive"), evaluation.number("lost", least=-100)),
         "rows": [row(part, "target", "argmax", "decoded") for part in evaluation.parts("rows")],
         "distance": follows.number("distance_percent"),
         "follows": follows.number("kendall_tau", least=-1, most=1),
@@ -211,15 +211,19 @@ def _latency(record: Fields) -> str | None:
     return f"predicted {predicted:,.4g} ms, {took}, under {conditions}"
 
 
-def _teacher(part: Fields) -> str | None:
-    """The additive model that taught a generator, and how well it predicts."""
+def _teacher(part: Fields, lost: float | None) -> str | None:
+    """The additive model that taught a generator, how well it predicts, and what imitation lost."""
     paths, error, spread = (part.number(name) for name in ("paths", "error", "spread"))
     if paths is None or error is None or spread is None:
         return None
+    learned = "" if lost is None else (
+        f" By its teacher's prediction, what the generator is decoded to scores {lost:.2f} points less than the best "
+        "within the budget, on average over its range."
+    )  # fmt: skip
     return (
         f"Its teacher is a sum over layers, fitted to the held-out accuracy of {paths:,.0f} random paths of the "
         f"supernet: it predicts a path that it was not fitted to with an error of {error:.2f} points, where paths "
-        f"differ by {spread:.2f} (standard deviation)."
+        f"differ by {spread:.2f} (standard deviation).{learned}"
     )
 
 

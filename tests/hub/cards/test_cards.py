@@ -376,10 +376,12 @@ def test_a_saved_model_has_its_picture_and_its_usage_lines_work(tmp_path):
 
 
 def test_the_card_of_a_taught_generator_tells_how_well_its_teacher_predicts():
-    told = {**EVALUATION_OF["generator"], "additive": {"paths": 400, "error": 0.512, "spread": 2.25, "pairs": False}}
+    additive = {"paths": 400, "error": 0.512, "spread": 2.25, "pairs": False}
+    told = {**EVALUATION_OF["generator"], "additive": additive, "lost": 0.123}
     _, body = front(card(GENERATOR, told, repo="me/generator"))
     assert "accuracy of 400 random paths" in body
     assert "an error of 0.51 points, where paths differ by 2.25" in body
+    assert "scores 0.12 points less than the best" in body
     assert "sum over layers" not in front(card(GENERATOR, EVALUATION_OF["generator"], repo="me/generator"))[1]
 
 
