@@ -4,7 +4,7 @@
         --output runs/evidence
 
 What: over the generator's range, (a) requested against achieved cost, (b) top-1 of generated networks with inherited
-    weights against random ones of the same budget, and the front they make; (c) with --trained FOLDER (repeat it), the
+    weights against random ones of the same budget (their lead with its standard error over budgets), and the front; (c) with --trained FOLDER (repeat it), the
     rank correlation of inherited top-1 with that of networks that retrain.py trained from scratch. Accuracy is measured
     as evaluate.py does.
 DATA: the dataset of the supernet; figures are of its test split.
@@ -110,6 +110,7 @@ def main(config: Config) -> None:
         "budgets": rows,
         "over_budget": sum(row["achieved"] > row["requested"] for row in rows),
         "lead_over_random": float(np.mean(lead)) if lead else None,
+        "lead_standard_error": float(np.std(lead, ddof=1) / len(lead) ** 0.5) if lead else None,
         "retrained": [{**record, "inherited_top1": pair[0]} for record, pair in zip(retrained, pairs, strict=True)],
         "kendall_tau": float(kendalltau(*zip(*pairs, strict=True)).statistic) if len(pairs) > 1 else None,
         "dataset": dict(images.record),

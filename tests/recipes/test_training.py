@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -215,6 +216,7 @@ def test_evidence_is_measured_on_a_supernet_and_its_generator(images, supernet, 
     assert all(0.99 * row["requested"] <= row["achieved"] <= row["requested"] for row in rows)
     lead = [row["top1"] - sum(row["random_top1"]) / 2 for row in rows]
     assert evidence["lead_over_random"] == pytest.approx(sum(lead) / 3)
+    assert evidence["lead_standard_error"] == pytest.approx(statistics.stdev(lead) / 3**0.5)
     model = load_supernet(supernet).inherit(sgnas_zoo.SPACES["sgnas_micro"].parse(rows[1]["arch"]))
     hits = [int(model(x[None]).argmax()) == y for x, y in look_at(images)]
     assert rows[1]["top1"] == pytest.approx(100 * sum(hits) / 48)

@@ -163,14 +163,14 @@ def evidence(evaluation: Fields) -> Facts:
         random = f"{sum(others) / len(others):.2f}" if others else "-"
         rows.append([*row(part, "requested", "achieved"), f"{part.number('top1', most=100) or 0:.2f}", random])
     lead, tau = evaluation.number("lead_over_random", -100, 100), evaluation.number("kendall_tau", -1, 1)
-    trained = evaluation.parts("retrained")
+    error, trained = evaluation.number("lead_standard_error"), evaluation.parts("retrained")
     epochs = {count for part in trained if (count := part.number("epochs")) is not None}
     split, limit = on.text("split"), on.number("limit")
     words = [f"split {code(split)}" if split else "", f"a draw of {limit:,.0f}" if limit else ""]
     return {
         "evidence": rows,
         "over": f"{evaluation.number('over_budget') or 0:.0f} of {len(rows)}",
-        "lead": f"{lead:+.2f}" if lead is not None else None,
+        "lead": None if lead is None else f"{lead:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
         "tau": f"{tau:.3f}" if tau is not None else None,
         "pairs": len(trained),
         "epochs": f" ({epochs.pop():.0f} epochs each)" if len(epochs) == 1 else "",

@@ -91,7 +91,7 @@ EVALUATION_OF = {
     },
     "supernet": {
         "budgets": [{"requested": 4e6, "achieved": 3.9e6, "arch": ARCH, "top1": 70.5, "random_top1": [60.0, 62.0]}],
-        "over_budget": 0, "lead_over_random": 9.5, "kendall_tau": 0.75, "retrained": [{"epochs": 3}, {"epochs": 3}],
+        "over_budget": 0, "lead_over_random": 9.5, "lead_standard_error": 0.25, "kendall_tau": 0.75, "retrained": [{"epochs": 3}, {"epochs": 3}],
         "dataset": {"source": "uoft-cs/cifar10", "split": "test", "limit": 2000},
     },
 }  # fmt: skip
@@ -225,7 +225,7 @@ def test_the_card_of_a_supernet():
     assert data["datasets"] == ["uoft-cs/cifar10"]
     for fact in (
         'pretrained="me/supernet"', "| sampler | `fair` |", "10% of it held out (seed 0)",
-        "| 4 | 3.900 | 97.50% | 70.50 | 61.00 |", "0 of 1", "+9.50 points",
+        "| 4 | 3.900 | 97.50% | 70.50 | 61.00 |", "0 of 1", "+9.50 ± 0.25 points (standard error over budgets)",
         "2 networks trained from scratch (3 epochs each): 0.750",
         "`narrow` | 71.25", "Recipe `train_supernet`", "3.17 hours on 2 processes", "a draw of 2,000",
     ):  # fmt: skip
