@@ -4,9 +4,9 @@
         --output runs/evidence
 
 What: over the generator's range, (a) requested against achieved cost, (b) top-1 of generated networks with inherited
-    weights against random ones of the same budget (their lead with its standard error over budgets), and the front; (c) with --trained FOLDER (repeat it), the
-    rank correlation of inherited top-1 with that of networks that retrain.py trained from scratch. Accuracy is measured
-    as evaluate.py does.
+    weights against random ones of the same budget, their lead with its standard error over budgets, and the front they
+    make; (c) with --trained FOLDER (repeat it), the rank correlation of inherited top-1 with that of networks that
+    retrain.py trained from scratch. Accuracy is measured as evaluate.py does.
 DATA: the dataset of the supernet; figures are of its test split.
 Output: evaluation.json, budgets.png and front.png; with the supernet's folder as output, `sgnas-zoo card` shows them.
 Hardware: one CPU core, 8 minutes for 12 budgets of sgnas_micro on CIFAR-10. Expected: hub_cards/sgnas_micro_supernet.

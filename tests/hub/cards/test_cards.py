@@ -91,7 +91,8 @@ EVALUATION_OF = {
     },
     "supernet": {
         "budgets": [{"requested": 4e6, "achieved": 3.9e6, "arch": ARCH, "top1": 70.5, "random_top1": [60.0, 62.0]}],
-        "over_budget": 0, "lead_over_random": 9.5, "lead_standard_error": 0.25, "kendall_tau": 0.75, "retrained": [{"epochs": 3}, {"epochs": 3}],
+        "over_budget": 0, "lead_over_random": 9.5, "lead_standard_error": 0.25,
+        "kendall_tau": 0.75, "retrained": [{"epochs": 3}, {"epochs": 3}],
         "dataset": {"source": "uoft-cs/cifar10", "split": "test", "limit": 2000},
     },
 }  # fmt: skip
