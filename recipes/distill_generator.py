@@ -45,7 +45,8 @@ from sgnas_zoo.training.lessons import Lesson, ask_supernet, read_answers
 from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.options import PLACES, recipe
 from sgnas_zoo.training.runs import make_accelerator
-from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images, inherited_accuracy
+from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images
+from sgnas_zoo.training.searching.sharing import InheritedAccuracy
 
 ANSWERS = Path(__file__).parent / "data" / "sgnas_imagenet_answers.json"
 ORIGIN = "Trained by recipes/distill_generator.py on the answers of {}."
@@ -150,7 +151,7 @@ def _lesson(config: Config, accelerator: Accelerator) -> Lesson:
     trained = load_supernet(config.supernet)
     trained.supernet.to(accelerator.device)
     held = held_out_images(trained, Source(config.dataset, config.image_column, config.label_column), config.images)
-    score: Score = inherited_accuracy(trained, held, accelerator)
+    score: Score = InheritedAccuracy(trained, held, accelerator)
     if config.scores:
         writes = accelerator.is_main_process
         score = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)

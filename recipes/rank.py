@@ -39,7 +39,8 @@ from sgnas_zoo.training.fields import flat, option
 from sgnas_zoo.training.options import PLACES, recipe
 from sgnas_zoo.training.plots import Panel, plot_panels
 from sgnas_zoo.training.runs import make_accelerator
-from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images, inherited_accuracy
+from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images
+from sgnas_zoo.training.searching.sharing import InheritedAccuracy
 from sgnas_zoo.training.searching.truth import Truth
 
 RESULT, PLOT = "ranking.json", "ranking.png"
@@ -77,7 +78,7 @@ def main(config: Config) -> None:
     if accelerator.is_main_process:
         write_whole(output / SETTINGS, settings)
 
-    score = inherited_accuracy(trained, held, accelerator, workers=config.workers)
+    score = InheritedAccuracy(trained, held, accelerator, workers=config.workers)
     log = EvaluationLog(output / SCORES, space, score, writes=accelerator.is_main_process, total=len(archs))
     inherited = log(archs)
     accelerator.end_training()

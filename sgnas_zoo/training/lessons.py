@@ -70,7 +70,7 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
 
     Args:
         trained: The supernet.
-        score: Gives the scores of its paths, see ``inherited_accuracy``.
+        score: Gives the scores of its paths, see ``InheritedAccuracy``.
         paths: Random paths that are scored.
         budgets: Budgets over the range of the space that are answered.
         seed: Draws the paths.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
 from sgnas_zoo.errors import ArtifactError, DataError
@@ -17,12 +16,9 @@ from sgnas_zoo.search.problem import Score
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.training.data.loaders import check_classes
 from sgnas_zoo.training.data.sources import LabelledImages, Source, load_images
-from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.networks import set_input
-from sgnas_zoo.training.runs import measuring_loader
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 
 def held_out_images(
@@ -52,33 +48,6 @@ def held_out_images(
     return images
 
 
-def inherited_accuracy(trained: TrainedSupernet, images: LabelledImages, accelerator: Accelerator, *,
-                       workers: int = 0) -> Score:  # fmt: skip
-    """Score architectures by the top-1 (in percent) of their inherited, calibrated weights.
-
-    The same images for all, preprocessed once and kept in memory; processes share them.
-
-    Args:
-        trained: The supernet, on the accelerator's device.
-        images: What to measure on.
-        accelerator: Of the run.
-        workers: Processes that decode.
-    """
-    batches: list[Any] = []
-
-    def score(archs: Sequence[Arch]) -> list[float]:
-        found = []
-        for arch in archs:
-            network = trained.inherit(arch).to(memory_format=torch.channels_last).to(accelerator.device)
-            if not batches:
-                set_input(network)
-                batches.extend(measuring_loader(images, network, accelerator, workers=workers))
-            found.append(evaluate(network.eval(), batches, accelerator)["top1"])
-        return found
-
-    return score
-
-
 class EvaluationLog:
     """Scores in a file, one line each, so that a search that was killed goes on where it was.
 
@@ -103,7 +72,8 @@ class EvaluationLog:
 
     def __call__(self, archs: Sequence[Arch]) -> list[float]:
         """Scores of architectures."""
-        bar = tqdm(archs, "candidates", self._total, initial=self._done, disable=not self._writes, mininterval=1)
+        ordered = sorted(archs, key=lambda arch: arch.picks)  # what begins alike is scored together
+        bar = tqdm(ordered, "candidates", self._total, initial=self._done, disable=not self._writes, mininterval=1)
         for arch in bar:
             if arch not in self._known:
                 (self._known[arch],) = self._score([arch])

@@ -15,8 +15,8 @@ from sgnas_zoo.hub.supernets import TrainedSupernet
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.problem import Problem, Score
 from sgnas_zoo.training.data.sources import LabelledImages
-from sgnas_zoo.training.searching.candidates import inherited_accuracy
 from sgnas_zoo.training.searching.search import Search
+from sgnas_zoo.training.searching.sharing import InheritedAccuracy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,7 +64,7 @@ def scores(
 ) -> tuple[Score, Score]:
     """Scores on ``count`` of the held-out images and on the rest, with all images read before anything is timed."""
     trained.supernet.to(accelerator.device)
-    both = [inherited_accuracy(trained, part, accelerator, workers=workers) for part in apart(held, count)]
+    both = [InheritedAccuracy(trained, part, accelerator, workers=workers) for part in apart(held, count)]
     for score in both:
         score([trained.supernet.space.sample(random.Random(0))])
     return both[0], both[1]

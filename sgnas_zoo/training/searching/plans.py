@@ -25,8 +25,9 @@ from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.data.sources import LabelledImages, Source
 from sgnas_zoo.training.runs import make_accelerator
 from sgnas_zoo.training.searching import comparison, report
-from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images, inherited_accuracy
+from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images
 from sgnas_zoo.training.searching.search import ACCURACY, Search, check_objectives, cost_tables
+from sgnas_zoo.training.searching.sharing import InheritedAccuracy
 from sgnas_zoo.training.searching.truth import Truth
 from sgnas_zoo.zoo import embedded_generator
 
@@ -103,7 +104,7 @@ class PlannedSearch:
     def run(self, scores: Path | None = None) -> dict[str, Any]:
         """Search; scores are kept in a file, if one is named, and are not computed again."""
         self.trained.supernet.to(self.accelerator.device)
-        score: Any = inherited_accuracy(self.trained, self.held, self.accelerator, workers=self.workers)
+        score: Any = InheritedAccuracy(self.trained, self.held, self.accelerator, workers=self.workers)
         if scores is not None:
             search, writes = self.search, self.accelerator.is_main_process
             total = 0 if search.strategy == "generator" else search.population * (1 + search.generations)
