@@ -4,7 +4,8 @@
 
 What: SGNAS (2103.07289): for a target cost the generator's relaxed architecture runs through the frozen supernet on the
     images held out when that was trained; the loss is the cross entropy plus the distance of the expected cost from the
-    target. The card lists requested and generated costs.
+    target. With --objective sampled single paths run instead, drawn by the generator, and no pass goes back through the
+    supernet.
 DATA: the dataset of the supernet. Its held-out part is cut again by the seed that the supernet records.
 Settings: recipes/configs/SPACE.yaml, which also say hardware, hours and expected result (those in unproven/ have not
     been run); `--config` and the command line override them.
@@ -23,13 +24,11 @@ import click
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch.nn import functional as F
 
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.search.gumbel import gumbel_probs
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.terminal import Count
@@ -39,6 +38,7 @@ from sgnas_zoo.training.data.transforms import train_transform
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.loop.accumulation import Accumulation, launched
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
+from sgnas_zoo.training.objectives import OBJECTIVES, Answer, Objective
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
 from sgnas_zoo.training.runs import make_accelerator, training_loader
@@ -56,6 +56,7 @@ class Config:
     high: float | None = option("Highest target in MACs; by default 5 % below the space's most.", None, Count())
     targets: int = option("Targets to go through.", 36, click.IntRange(min=2))
     steps: Steps = group(Steps, epochs=50, batch_size=128)
+    objective: str | None = option("How answers are tried: relaxed (all choices at once; default), sampled.", None)
     lr: float = option("Rate of Adam.", 1e-3, ABOVE_0)
     alpha: float = option("Weight of the distance from the target.", ALPHA, FROM_0)
     temperature: float = option("Of the Gumbel softmax in the first epoch: high is soft.", 5.0, ABOVE_0)
@@ -66,9 +67,10 @@ class Config:
 
 @dataclass(kw_only=True)
 class Step(Task):
-    """Sends the relaxed answer to a target through a supernet that stays as it is."""
+    """Tries the answer to a target on a supernet that stays as it is."""
 
     config: Config
+    objective: Objective
     accelerator: Accelerator
     model: torch.nn.Module
     generator: ArchGenerator
@@ -86,11 +88,14 @@ class Step(Task):
         low, high = self.generator.cost_range
         target, noise = generators.draw_target((low, high), self.config.targets, self.config.steps.seed, at.update)
         wanted = torch.tensor([target], device=self.accelerator.device)
-        probs = gumbel_probs(log_probs(self.table.space, self.model(wanted)), self.warmth(at.epoch), noise)
+        scores = log_probs(self.table.space, self.model(wanted))[0]
+        answer = Answer(
+            self.table.space, scores, self.frozen, images, labels, self.warmth(at.epoch), noise,
+            self.config.augment.label_smoothing,
+        )  # fmt: skip
         with self.accelerator.autocast():
-            answer = self.frozen(images, probs[0])
-        entropy = F.cross_entropy(answer.float(), labels, label_smoothing=self.config.augment.label_smoothing)
-        costs, unit = expected_cost(self.table, probs), (high - low) / generators.SPAN
+            entropy, probs = self.objective(answer)
+        costs, unit = expected_cost(self.table, probs[None]), (high - low) / generators.SPAN
         distance = constraint_loss(costs, wanted, self.config.alpha, unit).mean()
         self.accelerator.backward(entropy + distance)
         return Losses([entropy + distance], [entropy.detach(), distance.detach()])
@@ -106,6 +111,7 @@ class Step(Task):
 def main(config: Config) -> None:
     """Train an architecture generator on a supernet."""
     check_output(config.run.output, config.run.resume, "train_generator")
+    objective = OBJECTIVES[config.objective or "relaxed"]
     trained, seed = load_supernet(config.supernet), config.steps.seed
     table, conditions = generators.costs(trained.supernet)
     cost_range = generators.target_range(table, config.low, config.high)
@@ -126,7 +132,7 @@ def main(config: Config) -> None:
     optimizer, loader = accelerator.prepare(optimizer, loader)
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))
     task = Step(
-        config=config, accelerator=accelerator, model=model, generator=generator, table=table,
+        config=config, objective=objective, accelerator=accelerator, model=model, generator=generator, table=table,
         frozen=trained.supernet.to(accelerator.device), batches=updates.batches,
     )  # fmt: skip
     done = Loop(

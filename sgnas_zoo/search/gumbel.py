@@ -1,4 +1,4 @@
-"""Drawing relaxed architectures from a generator's logits."""
+"""Drawing architectures, relaxed or whole, from a generator's logits."""
 
 from __future__ import annotations
 
@@ -17,5 +17,21 @@ def gumbel_probs(scores: Tensor, temperature: float, noise: torch.Generator | No
     Returns:
         Probabilities of that shape, zero where forbidden.
     """
-    gumbel = -torch.empty(scores.shape).exponential_(generator=noise).log()
-    return torch.softmax((scores + gumbel.to(scores)) / temperature, -1)
+    return torch.softmax((scores + _gumbel(scores, noise)) / temperature, -1)
+
+
+def gumbel_picks(scores: Tensor, noise: torch.Generator | None = None) -> Tensor:
+    """Choices drawn with the probabilities of their scores (Gumbel-max).
+
+    Args:
+        scores: Log-probabilities (..., choices), ``-inf`` where the space forbids.
+        noise: As for ``gumbel_probs``.
+
+    Returns:
+        Indices (...).
+    """
+    return (scores + _gumbel(scores, noise)).argmax(-1)
+
+
+def _gumbel(scores: Tensor, noise: torch.Generator | None) -> Tensor:
+    return -torch.empty(scores.shape).exponential_(generator=noise).log().to(scores)
