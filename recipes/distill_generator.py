@@ -18,6 +18,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     end_on_signals()
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +41,10 @@ from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.training import generators
 from sgnas_zoo.training.config import FROM_ONE
 from sgnas_zoo.training.data.columns import Source
-from sgnas_zoo.training.fields import flat, option
+from sgnas_zoo.training.fields import option
 from sgnas_zoo.training.lessons import Lesson, ask_supernet, read_answers
-from sgnas_zoo.training.loop.accumulation import Accumulation
-from sgnas_zoo.training.options import PLACES, recipe
+from sgnas_zoo.training.loop.accumulation import Accumulation, launched
+from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.runs import make_accelerator
 from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images
 from sgnas_zoo.training.searching.sharing import InheritedAccuracy
@@ -76,7 +77,7 @@ class Config:
 @recipe(Config)
 def main(config: Config) -> None:
     """Teach a generator by imitation."""
-    output, steps, seed = config.output, config.steps, config.seed
+    output, steps, seed, started = config.output, config.steps, config.seed, time.monotonic()
     check_free(output, False)
     accelerator = make_accelerator()
     lesson = _lesson(config, accelerator)
@@ -122,11 +123,14 @@ def main(config: Config) -> None:
             )  # fmt: skip
 
     if accelerator.is_main_process:
-        settings = {name: value for name, value in flat(config).items() if name not in (*PLACES, "output", "scores")}
+        told = ("paths", "images", "budgets") if config.supernet else ()
+        told = (*told, "steps", "lr", "constraint_batch", "constraint_weight", "seed")
+        settings = {name: getattr(config, name) for name in told}
+        ran = {"hours": round((time.monotonic() - started) / 3600, 2), **launched(accelerator)}
         generator = accelerator.unwrap_model(generator, keep_fp32_wrapper=False)
         record = {
             "origin": ORIGIN.format("an additive model of a supernet" if config.supernet else config.answers.name),
-            "training": {"recipe": "distill_generator", **settings, "answers": config.answers.name},
+            "training": {"recipe": "distill_generator", **settings, **ran},
             "follows": generators.follows(generator, table),
             "lost": lesson.lost(generator),
         }

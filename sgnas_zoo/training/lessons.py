@@ -62,7 +62,7 @@ def read_answers(path: Path) -> Lesson:
     conditions = native_conditions(space)
     table = COSTS["macs"].table(space, conditions)
     answers = [space.parse(text) for text in record["answers"].values()]
-    return Lesson(answers, table, conditions, (table.minimum, table.maximum), {"answers": path.name})
+    return Lesson(answers, table, conditions, (table.minimum, table.maximum))
 
 
 def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets: int, seed: int) -> Lesson:

@@ -29,6 +29,8 @@ def test_a_supernet_teaches_what_its_additive_model_answers(started, colours, tm
     assert told["additive"]["paths"] == len(scores.read_text().splitlines()) == 6
     assert str(colours) not in json.dumps(told)
     assert -0.1 < told["lost"] < 20
+    assert {"paths": 6, "steps": 150, "processes": 1}.items() <= told["training"].items()
+    assert told["training"]["hours"] >= 0
     generator = load_generator(tmp_path / "made")
     table, conditions = costs(load_supernet(supernet).supernet)
     assert generator.conditions == conditions
