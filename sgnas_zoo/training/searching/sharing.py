@@ -75,8 +75,8 @@ class InheritedAccuracy:
             set_input(network)
             self._batches += measuring_loader(self._images, network, accelerator, workers=self._workers)
         if not all(hasattr(network, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")):
-            calibrate_bn(network, trained.calibration_batches())
-            return evaluate(network, self._batches, accelerator)
+            whole = trained.inherit(arch).to(memory_format=torch.channels_last).to(accelerator.device)
+            return evaluate(whole.eval(), self._batches, accelerator)
         level = self._before_head(network, arch)
         head = nn.Sequential(network.conv_head, network.bn2)
         calibrate_bn(head, level.calibration)

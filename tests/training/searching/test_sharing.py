@@ -70,7 +70,7 @@ def test_figures_are_those_of_each_subnet_alone(name, noise):
     score = InheritedAccuracy(trained, noise, accelerator)
     wanted = [alone(trained, arch, noise, accelerator) for arch in archs]
     for arch, figures in zip(archs, wanted, strict=True):
-        assert score.measure(arch) == pytest.approx(figures, rel=1e-6)
+        assert score.measure(arch) == pytest.approx(figures, rel=1e-5)
     assert len({round(figures["loss"], 4) for figures in wanted}) > len(archs) // 2  # or they would prove nothing
     assert score(archs) == [figures["top1"] for figures in wanted]
 
