@@ -23,7 +23,7 @@ from sgnas_zoo.training import runs
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.generators import follows
 from sgnas_zoo.training.loop.checkpoints import Checkpoints
-from sgnas_zoo.training.searching import candidates
+from sgnas_zoo.training.searching import sharing
 from sgnas_zoo.training.surrogate import surrogate_losses
 
 ARCH = "-".join(["357"] * 8)
@@ -62,7 +62,7 @@ def test_commands_that_score_networks_run_without_float64(
     command, colours, started, made, there, tmp_path, monkeypatch
 ):
     without = torch.no_grad()(evaluate.__wrapped__)  # images kept from outside inference mode: no backend in Python can
-    monkeypatch.setattr(candidates, "evaluate", without)
+    monkeypatch.setattr(sharing, "evaluate", without)
     asked = ("--supernet", started / "supernet", "--dataset", colours, "--population", 4, "--generations", 1,
              "--workers", 0, "--output", tmp_path / "run")  # fmt: skip
     more = ("--flops", "4M") if command == "search" else (
