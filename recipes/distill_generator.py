@@ -5,8 +5,9 @@
 
 What: with --supernet, random paths are scored on the images held out when it was trained, a sum over layers is fitted
     to their accuracy (strategy additive), and its best sums within budgets are what the generator learns to answer.
+    With --spend 0 it learns to answer with less than a budget where the best sum costs less.
     Without, it learns the 180 architectures that the released SGNAS generator answers for 270 to 449 million
-    convolution MACs: no trained ImageNet supernet is public. Each answer is relabelled with its own exact cost. The
+    convolution MACs: no trained ImageNet supernet is public. The target of an answer is its own exact cost. The
     constraint loss of the paper is added over the whole range, which teaches what no answer covers.
 DATA: the dataset of the supernet.
 Hardware: two CPU cores, about 3 minutes, and the scores of the paths: a second or more for each.
@@ -34,6 +35,7 @@ from sgnas_zoo.hub.cards import EVALUATION, write_card
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.additive import FEWEST
+from sgnas_zoo.search.decode import SPEND
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
 from sgnas_zoo.search.problem import Score
@@ -65,6 +67,7 @@ class Config:
     paths: int = option("Random paths of it that are scored.", 300, click.IntRange(min=FEWEST))
     images: int = option("Held-out images that they are scored on, at most.", 2000, FROM_ONE)
     budgets: int = option("Budgets that its additive model answers.", 180, click.IntRange(min=2))
+    spend: float = option("Least share of a budget that its answers spend; 0 for none.", SPEND, click.FloatRange(0, 1))
     scores: Path | None = option("File that keeps the scores, for a run that is started again.", None)
     output: Path = option("Folder of the finished artifact.")
     steps: int = option("Updates.", 1500, FROM_ONE)
@@ -84,19 +87,16 @@ def main(config: Config) -> None:
     set_seed(seed)
     table, archs = lesson.table, lesson.answers
     space = table.space
-    distinct = sorted(set(archs), key=table.measure)
-    weights = torch.tensor([archs.count(arch) for arch in distinct], dtype=torch.float32)
-    targets = torch.tensor([table.measure(arch) for arch in distinct], dtype=torch.float32)
-    picks = torch.tensor([arch.picks for arch in distinct])
+    targets, picks = torch.tensor(lesson.targets), torch.tensor([arch.picks for arch in archs])
 
     low, high = lesson.cost_range
     prior = generators.draw_prior(table, float(targets.min() + targets.max()) / 2, seed)
-    generator = ArchGenerator(prior, table.name, lesson.conditions, (low, high))
+    generator = ArchGenerator(prior, table.name, lesson.conditions, (low, high), spend=config.spend)
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.05)
     generator, optimizer, schedule = accelerator.prepare(generator, optimizer, schedule)
     device = accelerator.device
-    weights, targets, picks = weights.to(device) / weights.sum(), targets.to(device), picks.to(device)
+    targets, picks = targets.to(device), picks.to(device)
 
     batches = Accumulation(accelerator, accelerator.gradient_accumulation_steps)  # of an update: random targets differ
     for step in range(1, steps + 1):
@@ -106,7 +106,7 @@ def main(config: Config) -> None:
             with batches.batch(batch, generator) as ends:
                 scores = log_probs(space, generator(torch.cat([targets, random_targets])))
                 picked = scores[: len(targets)].gather(-1, picks[..., None]).squeeze(-1)
-                imitation = -(picked.mean((1, 2)) * weights).sum()
+                imitation = -picked.mean()
                 costs = expected_cost(table, scores[len(targets) :].exp())
                 constraint = constraint_loss(costs, random_targets, unit=lesson.unit).mean()
                 accelerator.backward(imitation + config.constraint_weight * constraint)
@@ -116,14 +116,14 @@ def main(config: Config) -> None:
                 optimizer.zero_grad()
         schedule.step()
         if step % 100 == 0 or step == steps:
-            agree = (scores[: len(targets)].argmax(-1) == picks).float().mean((1, 2))
+            agree = (scores[: len(targets)].argmax(-1) == picks).float().mean()
             accelerator.print(
                 f"step {step}/{steps}  imitation {imitation.item():.4f}  constraint {constraint.item():.3f}"
-                f"  slots that agree {(agree * weights).sum().item():.2%}", flush=True,
+                f"  slots that agree {agree.item():.2%}", flush=True,
             )  # fmt: skip
 
     if accelerator.is_main_process:
-        told = ("paths", "images", "budgets") if config.supernet else ()
+        told = ("paths", "images", "budgets", "spend") if config.supernet else ()
         told = (*told, "steps", "lr", "constraint_batch", "constraint_weight", "seed")
         settings = {name: getattr(config, name) for name in told}
         ran = {"hours": round((time.monotonic() - started) / 3600, 2), **launched(accelerator)}
@@ -159,7 +159,8 @@ def _lesson(config: Config, accelerator: Accelerator) -> Lesson:
     if config.scores:
         writes = accelerator.is_main_process
         score = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)
-    return ask_supernet(trained, score, paths=config.paths, budgets=config.budgets, seed=config.seed)
+    asked = {"paths": config.paths, "budgets": config.budgets, "spend": config.spend, "seed": config.seed}
+    return ask_supernet(trained, score, **asked)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Config:
     steps: Steps = group(Steps, epochs=50, batch_size=128)
     paths: Paths = group(Paths)
     smallest_kernels: float = option("Share of the epochs, at first, of smallest kernels only.", 0, PART)
+    small_images: float | None = option("Share of the epochs, at first, of images of half the side.", None, PART)
     zero_init_last: bool = option("Residual layers start as the identity.", False)
     optim: Optim = group(Optim, lr=0.064, weight_decay=4e-4, warmup_epochs=0)
     sched: Literal["cosine", "poly"] = option("Schedule of the rate; poly falls in a line.", "cosine")
@@ -74,9 +75,10 @@ class Step(supernets.SupernetTask):
         """Train on a batch."""
         images, labels, unread = batch
         drawn, wanted, smoothing = self.paths(at), labels, self.label_smoothing
+        images = self.growth.resize(images)
         losses: list[torch.Tensor] = []
         for path in drawn:
-            logits = self.model(images, self.kernels.trained(path))
+            logits = self.model(images, self.growth.path(path))
             loss = F.cross_entropy(logits, wanted, label_smoothing=smoothing)
             if self.distils and not losses:
                 wanted, smoothing = logits.detach().softmax(1), 0.0
@@ -90,7 +92,7 @@ def main(config: Config) -> None:
     """Train a supernet."""
     space, seed, source = SPACES[config.space], config.steps.seed, config.data.source
     size = config.resolution or space.resolution
-    space.check_resolution(size)
+    space.check_resolution(size // 2 if config.small_images else size)
     supernets.check_paths(space, config.paths, seed)
     check_output(config.run.output, config.run.resume, "train_supernet")
     accelerator = make_accelerator(config.run.output, config.run.report_to)
@@ -119,16 +121,18 @@ def main(config: Config) -> None:
     held_loader = held and plain_loader(held, as_measured, accelerator, on_corrupt=config.reading.on_corrupt)
 
     # Sampler. The greedy one ranks paths on some of the held-out images.
-    kernels, ranks = supernets.Kernels(supernet, int(config.smallest_kernels * epochs)), None
+    small = (int(share * epochs) for share in (config.smallest_kernels, config.small_images or 0))
+    growth, ranks = supernets.Growth(supernet, *small), None
     if config.paths.sampler == "greedy" and held:
         few = load_images(source, "train", part="held", limit=config.paths.surrogate_images, **sides)
-        ranks = surrogate_losses(model, plain_loader(few, as_measured, accelerator), accelerator)
+        seen = plain_loader(few, as_measured, accelerator)
+        ranks = surrogate_losses(model, seen, accelerator, resize=growth.resize)
     draw = supernets.make_sampler(
-        kernels, config.paths, seed=seed, updates=epochs * updates.updates, resolution=size, ranks=ranks,
+        growth, config.paths, seed=seed, updates=epochs * updates.updates, resolution=size, ranks=ranks,
         accelerator=accelerator,
     )  # fmt: skip
     task = Step(
-        accelerator=accelerator, model=model, trained=trained, kernels=kernels, draw=draw, held=held_loader,
+        accelerator=accelerator, model=model, trained=trained, growth=growth, draw=draw, held=held_loader,
         batches=updates.batches, epochs=epochs, eval_every=config.eval_every, early_stop=config.paths.early_stop,
         number=config.paths.paths, distils=config.paths.sampler == "sandwich",
         label_smoothing=config.augment.label_smoothing,

@@ -19,6 +19,7 @@ from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.states import saved_state
 from sgnas_zoo.plain_json import checked
 from sgnas_zoo.plain_torch import plain_torch
+from sgnas_zoo.search.decode import SPEND
 from sgnas_zoo.search.generator import ArchGenerator, GeneratorSource
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.zoo import embedded_generator, published
@@ -27,6 +28,7 @@ FORMAT_VERSION = 1
 MAX_WIDTH = 1024
 """Wider generators are refused before anything is allocated."""
 Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Cost = Annotated[float, Meta(ge=1, le=1e15)]
 
 
@@ -40,6 +42,7 @@ class Config(Struct):
     prior: str
     width: Width
     target_chs: Width
+    spend: Share = SPEND
 
 
 def save_generator(generator: ArchGenerator, folder: Path) -> None:
@@ -57,6 +60,7 @@ def save_generator(generator: ArchGenerator, folder: Path) -> None:
             "prior": str(generator.prior),
             "width": generator.width,
             "target_chs": generator.target_chs,
+            "spend": generator.spend,
         },
     )
     load_generator(folder)  # what does not load is not handed on
@@ -138,4 +142,4 @@ def _from_config(config: dict[str, Any], where: str) -> ArchGenerator:
     except (ZooError, TypeError, ValueError) as error:
         raise invalid_config(where, error) from error
     with torch.random.fork_rng(devices=[]):
-        return ArchGenerator(prior, cost, conditions, stated.range, stated.width, stated.target_chs)
+        return ArchGenerator(prior, cost, conditions, stated.range, stated.width, stated.target_chs, stated.spend)

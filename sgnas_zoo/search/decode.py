@@ -22,8 +22,8 @@ from sgnas_zoo.search.windows import Window, best_in_windows
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.spaces.variants import Merge
 
-NEAR = 0.01
-"""A budget is missed by at most this share where the space has an architecture that near."""
+SPEND = 0.99
+"""The share of a budget that is spent where the space has an architecture that near, unless a generator says less."""
 
 ROUNDING = 1e-12
 """Share of a limit by which sums of fractional costs may differ with their order; less than one for any count."""
@@ -53,16 +53,17 @@ class Decoded:
     log_prob: float
 
 
-def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
+def decode(log_probs: Floats, bounds: Sequence[Bound], spend: float = SPEND) -> list[Decoded]:
     """Find the most probable architectures within budgets.
 
-    An architecture keeps every bound, and spends at least 99 % of one of them wherever the space has such a one. A
-    bound that no architecture of the space reaches always holds; where no other is left, the largest architecture is
-    found: that of the highest cost by the first bound.
+    An architecture keeps every bound, and spends its share of one of them wherever the space has such a one. A
+    bound that no architecture of the space reaches always holds; where no other is left and the share is not zero, the
+    largest architecture is found: that of the highest cost by the first bound.
 
     Args:
         log_probs: (N, layers, slots, choices), ``-inf`` for what the space forbids.
         bounds: The budgets; at least one, all of the same space.
+        spend: Least share of a budget that is to be spent; 0 for none.
 
     Returns:
         One result for each of the N problems.
@@ -70,7 +71,7 @@ def decode(log_probs: Floats, bounds: Sequence[Bound]) -> list[Decoded]:
     Raises:
         BudgetError: If a limit is below what the space can cost, or no architecture meets all bounds together.
     """
-    task = _Task.of(log_probs, bounds, len(log_probs))
+    task = _Task.of(log_probs, bounds, len(log_probs), spend)
     if len(bounds) > 1:
         return [task.best(problem, slice(problem, problem + 1)) for problem in range(len(log_probs))]
     variants = _spend(task.values, task.weights[..., 0], task.room[:, 0], task.floors[:, 0])
@@ -135,7 +136,7 @@ class _Task:
     aims: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int) -> _Task:
+    def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int, spend: float = SPEND) -> _Task:
         """The task of so many problems, each of its limits checked against its range."""
         space = bounds[0].table.space
         merges = [space.merge(layer) for layer in range(len(space.layers))]
@@ -145,7 +146,8 @@ class _Task:
         slack = limits > most
         aims = ~slack
         aims[slack.all(1), 0] = True
-        floors = np.where(slack, most * (1 - ROUNDING), limits * (1 - NEAR)) - fixed
+        floors = np.where(slack, most * (1 - ROUNDING), limits * spend) - fixed
+        floors = floors if spend else np.full_like(limits, -np.inf)
         room = limits * (1 + ROUNDING) - fixed
         return cls(log_probs, bounds, merges, reached, _values(reached), _weights(merges, bounds), room, floors, aims)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sgnas_zoo.costs import COSTS, Conditions
 from sgnas_zoo.errors import BudgetError
+from sgnas_zoo.search.decode import SPEND
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 
@@ -45,6 +46,8 @@ class ArchGenerator(nn.Module):
         cost_range: Lowest and highest target of training; targets are scaled so that they become 0 and 1.
         width: Channels of all hidden convolutions.
         target_chs: Channels that the target is repeated over.
+        spend: Least share of a budget on its cost that its answers spend, where the space has such ones. 0 for one that
+            knows which network is best under a budget, also where that one costs less.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ArchGenerator(nn.Module):
         cost_range: tuple[float, float],
         width: int = 32,
         target_chs: int = 10,
+        spend: float = SPEND,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -63,6 +67,7 @@ class ArchGenerator(nn.Module):
         self.cost_range = cost_range
         self.width = width
         self.target_chs = target_chs
+        self.spend = spend
         self.source = GeneratorSource("unsaved")
         self.target_head = _convs(target_chs, width, depth=3)
         self.prior_head = _convs(1, width, depth=2)

@@ -26,8 +26,9 @@ SWEEP = 48
 def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]]) -> list[Decoded]:
     """Answer N sets of budgets with one architecture each.
 
-    A budget on the generator's own cost is its target. Where that answer breaks another bound, or no bound on its cost
-    is one to spend, its targets are swept over their range and the most probable decode is taken.
+    A budget on the generator's own cost is its target, of which it spends ``generator.spend``. Where that answer breaks
+    another bound, or no bound on its cost is one to spend, its targets are swept over their range and the most probable
+    decode that spends 99 % of a budget is taken: the sweep has no other way to tell a large budget from a small one.
 
     Args:
         generator: The generator.
@@ -91,7 +92,10 @@ def spent(limits: Mapping[CostTable, Sequence[float]], number: int) -> list[Cost
 def _decode(generator: ArchGenerator, targets: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
     """Decode one bound, a few targets at a time: that stays in the processor's cache, and memory stays bounded."""
     parts = [slice(start, start + AT_ONCE) for start in range(0, len(amounts), AT_ONCE)]
-    return [a for part in parts for a in decode(_scores(generator, targets[part]), [Bound(table, amounts[part])])]
+    return [
+        found for part in parts
+        for found in decode(_scores(generator, targets[part]), [Bound(table, amounts[part])], generator.spend)
+    ]  # fmt: skip
 
 
 def _offset(generator: ArchGenerator, table: CostTable) -> float | None:

@@ -12,6 +12,7 @@ from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.spaces.arch import Picks
+from sgnas_zoo.supernet.depthwise import speed_up_depthwise
 from sgnas_zoo.supernet.layer import DROPPED, add_up
 from sgnas_zoo.supernet.supernet import Supernet
 
@@ -60,6 +61,7 @@ class ChoiceSupernet(Supernet):
             nn.init.normal_(self.classifier.weight, std=0.01)
             if self.classifier.bias is not None:
                 nn.init.zeros_(self.classifier.bias)
+        speed_up_depthwise(self.layers)
         residual: list[Any] = [block for block in self.layers.modules() if getattr(block, "has_skip", False)]
         for block in residual if zero_init_last else ():
             nn.init.zeros_(block.bn3.weight)

@@ -27,6 +27,7 @@ class Lesson:
 
     Args:
         answers: Architectures of one space; one that answers several budgets is there several times.
+        targets: What the generator is asked for each answer.
         table: The cost of the budgets.
         conditions: What it is stated for.
         cost_range: Lowest and highest budget of the generator to be.
@@ -36,6 +37,7 @@ class Lesson:
     """
 
     answers: list[Arch]
+    targets: list[float]
     table: CostTable
     conditions: Conditions
     cost_range: tuple[float, float]
@@ -46,7 +48,7 @@ class Lesson:
     def lost(self, generator: ArchGenerator) -> float | None:
         """By how much what a generator is decoded to scores less than the answers, as the model predicts; a mean.
 
-        It counts what imitation misses, and that a decode spends its budget while the model's best may cost less.
+        It counts what imitation misses, and what it costs to spend a share of every budget (``generator.spend``).
         """
         if self.model is None:
             return None
@@ -62,10 +64,13 @@ def read_answers(path: Path) -> Lesson:
     conditions = native_conditions(space)
     table = COSTS["macs"].table(space, conditions)
     answers = [space.parse(text) for text in record["answers"].values()]
-    return Lesson(answers, table, conditions, (table.minimum, table.maximum))
+    costs = [table.measure(arch) for arch in answers]
+    return Lesson(answers, costs, table, conditions, (table.minimum, table.maximum))
 
 
-def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets: int, seed: int) -> Lesson:
+def ask_supernet(
+    trained: TrainedSupernet, score: Score, *, paths: int, budgets: int, spend: float, seed: int
+) -> Lesson:  # fmt: skip
     """Answers of an additive model that is fitted to the scores of a supernet's random paths.
 
     Args:
@@ -73,6 +78,7 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
         score: Gives the scores of its paths, see ``InheritedAccuracy``.
         paths: Random paths that are scored.
         budgets: Budgets over the range of the space that are answered.
+        spend: Of the generator to be. If it is 0, the targets are the budgets; else the costs of the answers.
         seed: Draws the paths.
 
     Raises:
@@ -82,7 +88,9 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
     low, high = generators.target_range(table, None, None)
     problem = Problem(table.space, [], score, seed)
     model = fit_to_random(problem, paths)
-    answers = [model.ranked([Bound(table, limit)], 1)[0] for limit in np.linspace(low, high, budgets).tolist()]
+    limits = np.linspace(low, high, budgets).tolist()
+    answers = [model.ranked([Bound(table, limit)], 1)[0] for limit in limits]
+    targets = [table.measure(arch) for arch in answers] if spend else limits
     told = {
         "supernet": trained.source and trained.source.named(),
         "additive": {
@@ -93,4 +101,4 @@ def ask_supernet(trained: TrainedSupernet, score: Score, *, paths: int, budgets:
         },
         "answers": [str(arch) for arch in dict.fromkeys(answers)],
     }
-    return Lesson(answers, table, conditions, (low, high), told, (high - low) / generators.SPAN, model)
+    return Lesson(answers, targets, table, conditions, (low, high), told, (high - low) / generators.SPAN, model)

@@ -1,4 +1,4 @@
-"""What the training of a supernet consists of, beside its step: paths, how kernels grow, figures, and the artifact."""
+"""What the training of a supernet consists of, beside its step: paths, what grows, figures, and the artifact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.scheduler import CosineLRScheduler, PolyLRScheduler
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.folders import among_others
@@ -60,38 +61,44 @@ def check_paths(space: SearchSpace, paths: Paths, seed: int) -> None:
 
 
 @dataclass
-class Kernels:
-    """The kernels of a supernet that are trained: for some epochs the smallest, of which the larger start as copies.
+class Growth:
+    """What is small at first while a supernet is trained: kernels, and the sides of images.
 
     Args:
         supernet: The supernet.
-        small_epochs: How many.
+        kernels: Epochs of the smallest kernels only, of which the larger start as copies.
+        images: Epochs of images of half the side (progressive resizing, as in EfficientNetV2, 2104.00298, section 4).
         epoch: The epoch that it is, counted from 0.
     """
 
     supernet: Supernet
-    small_epochs: int
+    kernels: int
+    images: int
     epoch: int = 0
 
     def begin(self, epoch: int, resumed: bool) -> None:
-        """Let them grow when it is time."""
+        """Let the kernels grow when it is time."""
         self.epoch = epoch
-        if epoch == self.small_epochs and epoch and not resumed:
+        if epoch == self.kernels and epoch and not resumed:
             self.supernet.grow_kernels()
 
-    def trained(self, path: Arch) -> Arch:
+    def path(self, path: Arch) -> Arch:
         """A path with the kernels that are trained in this epoch."""
-        return with_smallest_kernels(path) if self.epoch < self.small_epochs else path
+        return with_smallest_kernels(path) if self.epoch < self.kernels else path
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) with the sides of this epoch: (N, C, H / 2, W / 2), or as they are."""
+        return F.avg_pool2d(images, 2) if self.epoch < self.images else images
 
 
 def make_sampler(
-    kernels: Kernels, asked: Paths, *, seed: int, updates: int, resolution: int, ranks: Ranks | None,
+    growth: Growth, asked: Paths, *, seed: int, updates: int, resolution: int, ranks: Ranks | None,
     accelerator: Accelerator,
 ) -> PathSampler:  # fmt: skip
     """Make a path sampler; the pool of the greedy one is part of the checkpoints.
 
     Args:
-        kernels: Those of the supernet; the greedy sampler ranks paths as they are trained now.
+        growth: Of the supernet; the greedy sampler ranks paths as they are trained now.
         asked: Which sampler, and what it is told.
         seed: Of its draws.
         updates: Of the whole training.
@@ -102,10 +109,10 @@ def make_sampler(
     Raises:
         ZooError: If no path keeps the limit, or there is nothing to rank paths on.
     """
-    space, limit = kernels.supernet.space, asked.flops
+    space, limit = growth.supernet.space, asked.flops
     loss, fits = None, None
     if ranks is not None:
-        loss = lambda archs: ranks([kernels.trained(path) for path in archs])  # noqa: E731
+        loss = lambda archs: ranks([growth.path(path) for path in archs])  # noqa: E731
     if limit:
         table = COSTS["macs"].table(space, native_conditions(space, form="search", resolution=resolution))
         check_range(table, limit)
@@ -124,7 +131,7 @@ class SupernetTask(Task):
         accelerator: Of ``make_accelerator``.
         model: The supernet, prepared.
         trained: What becomes of it.
-        kernels: Those that are trained.
+        growth: What is small at first.
         draw: Gives the paths of an update.
         held: Loader of what it is measured on; None for nothing.
         batches: Of an epoch.
@@ -136,7 +143,7 @@ class SupernetTask(Task):
     accelerator: Accelerator
     model: nn.Module
     trained: TrainedSupernet
-    kernels: Kernels
+    growth: Growth
     draw: PathSampler
     held: Any
     batches: int
@@ -150,9 +157,9 @@ class SupernetTask(Task):
         return bool(history) and history[-1].get("pool_renewed", 1.0) <= self.early_stop
 
     def begin_epoch(self, epoch: int, resumed: bool) -> None:
-        """Back to training after a look, and let the kernels grow when it is time."""
+        """Back to training after a look, and let grow what is small at first."""
         self.trained.supernet.train()
-        self.kernels.begin(epoch, resumed)
+        self.growth.begin(epoch, resumed)
 
     def paths(self, at: At) -> list[Arch]:
         """The paths of an update: the same for all of its batches."""
@@ -167,7 +174,7 @@ class SupernetTask(Task):
         row |= {"skipped": unread} if unread else {}
         if self.held is not None and ((epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs):
             for name, arch in self.trained.supernet.examples().items():
-                subnet = self.trained.inherit(self.kernels.trained(arch))
+                subnet = self.trained.inherit(self.growth.path(arch))
                 row[f"top1_{name}"] = evaluate(subnet, self.held, self.accelerator)["top1"]
         if isinstance(self.draw, GreedySampler):
             row |= {"pool_renewed": self.draw.renewed(), "path_evaluations": self.draw.evaluations}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgnas_zoo.spaces import Arch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def surrogate_losses(
-    model: nn.Module, loader: Iterable[Any], accelerator: Accelerator
+    model: nn.Module, loader: Iterable[Any], accelerator: Accelerator, *, resize: Callable[[Tensor], Tensor]
 ) -> Callable[[Sequence[Arch]], list[float]]:
     """Make the loss of ``Sampling``: mean cross entropy of paths on the same images, which stay in memory.
 
@@ -29,6 +29,7 @@ def surrogate_losses(
         model: The supernet, prepared by the accelerator.
         loader: Gives (images, labels, number skipped); processes share the images.
         accelerator: Adds up over processes, so that all get the same losses.
+        resize: Gives images the sides that are trained on now.
     """
     batches: list[Any] = []
 
@@ -39,7 +40,8 @@ def surrogate_losses(
         found, count = [], 0
         with _with_batch_statistics(model):
             for images, labels, _ in batches:
-                own = [F.cross_entropy(model(images, arch).float(), labels, reduction="sum") for arch in archs]
+                seen = resize(images)
+                own = [F.cross_entropy(model(seen, arch).float(), labels, reduction="sum") for arch in archs]
                 found.append(torch.stack(own))
                 count += len(labels)
         everybodys, *totals = sum_processes(accelerator, count, *column_sums(found, len(archs)))

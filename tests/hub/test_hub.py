@@ -256,6 +256,8 @@ def edit(folder, **changes):
         ({"width": 4.0}, r"not valid \(width: .*float"),
         ({"width": True}, "not valid"),
         ({"target_chs": 10**9}, r"not valid \(target_chs: "),
+        ({"spend": 1.1}, r"not valid \(spend: "),
+        ({"spend": float("nan")}, "no readable JSON"),
         ({"width": 5}, "not fit its config"),
         ({"range": [-1e6, 1e6]}, r"not valid \(range\[0\]: "),
         ({"range": [2e6, 1e6]}, r"not valid \(range: "),
@@ -312,12 +314,23 @@ def test_a_missing_field(folder, field):
         load_generator(folder)
 
 
+def test_how_much_a_generator_spends_is_saved_and_99_percent_where_nobody_said(folder):
+    generator = tiny_generator()
+    generator.spend = 0.0
+    save_generator(generator, folder)
+    assert load_generator(folder).spend == 0
+    config = json.loads((folder / "config.json").read_text())
+    del config["spend"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_generator(folder).spend == 0.99
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(10**300, 10**400) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
 )
-FIELDS = ("artifact", "format_version", "space", "cost", "range", "prior", "width", "target_chs", "conditions")
+FIELDS = ("artifact", "format_version", "space", "cost", "range", "prior", "width", "target_chs", "spend", "conditions")
 CONDITIONS = st.fixed_dictionaries({}, optional=dict.fromkeys(("form", "resolution", "num_classes", "in_chans"), JSON))
 
 

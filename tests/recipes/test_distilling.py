@@ -64,8 +64,11 @@ def test_each_answer_is_the_best_within_its_budget(name):
     class Trained:
         supernet, source = make_supernet(space, 10), None
 
-    lesson = ask_supernet(Trained, score, paths=400, budgets=9, seed=0)
+    lesson = ask_supernet(Trained, score, paths=400, budgets=9, spend=0.99, seed=0)
     low, high = lesson.cost_range
+    assert lesson.targets == [lesson.table.measure(answer) for answer in lesson.answers]
+    free = ask_supernet(Trained, score, paths=400, budgets=9, spend=0, seed=0)
+    assert (free.answers, free.targets) == (lesson.answers, np.linspace(low, high, 9).tolist())
     assert len(lesson.answers) == 9
     rng = random.Random(1)
     others = [space.sample(rng) for _ in range(500)]
@@ -83,3 +86,4 @@ def test_published_answers_are_read_with_their_space():
     lesson = read_answers(RECIPES / "data" / "sgnas_imagenet_answers.json")
     assert lesson.table.space is SPACES["sgnas_imagenet"]
     assert len(lesson.answers) == 180
+    assert lesson.targets == [lesson.table.measure(answer) for answer in lesson.answers]

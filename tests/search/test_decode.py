@@ -64,14 +64,14 @@ def all_archs(space):
     return [space.arch(picks) for picks in itertools.product(*per_layer)]
 
 
-def best_by_enumeration(archs, log_probs, costs, limits):
-    """Most probable log-probability that fits, among those that spend 99 % of a bound if there are any.
+def best_by_enumeration(archs, log_probs, costs, limits, spend=0.99):
+    """Most probable log-probability that fits, among those that spend their share of a bound if there are any.
 
     Bounds that nothing reaches are none to spend, unless all are: then what costs most by the first is spent.
     """
     fits, most = (costs <= limits).all(1), costs.max(0)
     aims = [n for n in range(len(limits)) if limits[n] <= most[n]]
-    floors = 0.99 * limits if aims else most
+    floors = spend * limits if aims else most
     spent = fits & (costs >= floors)[:, aims or [0]].any(1)
     among = np.flatnonzero(spent if spent.any() else fits)
     return max((log_prob(log_probs, archs[i]) for i in among), default=None), bool(spent.any())
@@ -112,6 +112,27 @@ def test_it_agrees_with_enumeration(layers, names):
     assert any(near)
     assert not all(near) or "opposed" in names
     assert (refused > 0) == ("opposed" in names)
+
+
+@pytest.mark.parametrize("names", [("macs",), ("macs", "params")])
+@pytest.mark.parametrize("spend", [0, 0.8])
+def test_what_need_not_be_spent_may_be_left(names, spend):
+    space = small_space(3)
+    tables, archs = [table(name, space) for name in names], all_archs(space)
+    costs, rng, cheap = np.array([[t.measure(a) for t in tables] for a in archs]), np.random.default_rng(0), 0
+    for seed in range(30):
+        probs, limits = random_log_probs(space, seed), rng.uniform(costs.min(0), costs.max(0) * 1.2).round()
+        bounds = [Bound(t, float(limit)) for t, limit in zip(tables, limits, strict=True)]
+        (found,) = decode(probs[None], bounds, spend)
+        cost = np.array([t.measure(found.arch) for t in tables])
+        assert (cost <= limits).all()
+        if spend or (limits <= costs.max(0)).all():
+            best, _ = best_by_enumeration(archs, probs, costs, limits, spend)
+        else:
+            best = max(log_prob(probs, arch) for arch, own in zip(archs, costs, strict=True) if (own <= limits).all())
+        assert found.log_prob == pytest.approx(best, abs=1e-6)
+        cheap += bool((cost < 0.99 * limits).all())
+    assert cheap
 
 
 def test_limits_may_differ_between_the_problems_of_a_batch():

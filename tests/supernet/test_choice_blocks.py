@@ -7,6 +7,7 @@ import pytest
 import torch
 from sampled import paths_of
 from scrambled import scramble
+from torch import nn
 from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS, native_conditions
@@ -21,6 +22,7 @@ from sgnas_zoo.supernet import (
     inherited_state,
     make_supernet,
 )
+from sgnas_zoo.supernet.depthwise import DepthwiseConv2d
 
 ROWS = (Row(16, 2, 2), Row(24, 2, 2))
 SMALL = {"rows": ROWS, "stem_chs": 8, "head_chs": 32, "resolution": 32, "num_classes": 5}
@@ -147,6 +149,23 @@ def test_every_probability_has_a_gradient(space):
     for layer, row in enumerate(space.layers):
         for slot, allowed in enumerate(row.allowed):
             assert (logits.grad[layer, slot, list(allowed)] != 0).all()
+
+
+@every_space
+def test_gradients_are_those_of_plain_convolutions(space):
+    fast, plain, fewer = scrambled(space).train(), scrambled(space).train(), 0
+    for part in plain.modules():
+        if type(part) is DepthwiseConv2d:
+            part.__class__, fewer = nn.Conv2d, fewer + 1
+    assert fewer
+    arch = space.sample(random.Random(3))
+    for net in (fast, plain):
+        net(images(), arch).square().sum().backward()
+    wanted = {name: parameter.grad for name, parameter in plain.named_parameters()}
+    for name, parameter in fast.named_parameters():
+        assert (parameter.grad is None) == (wanted[name] is None)
+        assert parameter.grad is None or far(parameter.grad, wanted[name]) < 1e-9
+    assert all(type(part) is not DepthwiseConv2d for part in inherit_model(fast, arch).modules())
 
 
 @small_space

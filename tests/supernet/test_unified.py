@@ -466,6 +466,15 @@ def test_only_the_gradient_that_is_wanted_is_there(kernel, leaf):
         assert found is None or far(found, wanted) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side", "tiled"),
+    [(3, 1, 2, True), (3, 2, 3, False), (5, 2, 4, True), (5, 2, 5, False), (5, 1, 16, True), (7, 2, 6, True)],
+)
+def test_tiles_are_for_kernels_wider_than_the_map_and_wide_ones_of_stride_one(kernel, stride, side, tiled):
+    out = depthwise_conv(noise(2, 3, side, side), noise(3, 1, kernel, kernel).requires_grad_(), stride)
+    assert (type(out.grad_fn).__name__ == "_TiledDepthwiseBackward") == tiled
+
+
 def test_without_gradients_it_is_torch_alone():
     x, weight = noise(2, 3, 6, 7), noise(3, 1, 5, 5).requires_grad_()
     assert type(depthwise_conv(x, weight, 1).grad_fn).__name__ == "_TiledDepthwiseBackward"  # what the others lack

@@ -20,6 +20,7 @@ from sgnas_zoo.hub.cards.parts import (
     trained_with,
 )
 from sgnas_zoo.hub.cards.text import Fields, code, prose
+from sgnas_zoo.search.decode import SPEND
 
 WEIGHTS = {
     "untrained": "**The weights are untrained** (random initialisation): the answers mean nothing. Train the network "
@@ -73,6 +74,8 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
     if len(limits) != 2:
         raise config.wrong("range", "pair of numbers")
     agreement, follows = evaluation.part("agreement"), evaluation.part("follows")
+    share = config.number("spend", least=0, most=1)
+    spend = 100 * (SPEND if share is None else share)
     middle = float(f"{sum(limits) / 2:.3g}")
     cost = config.text("cost") or "macs"
     budget = COSTS[cost].budget if cost in COSTS else "flops"
@@ -89,6 +92,7 @@ def generator_facts(config: Fields, evaluation: Fields) -> Facts:
         "origin": prose(evaluation.text("origin") or "How it was trained was not recorded."),
         "covered": prose(evaluation.text("covered") or ""),
         "agreement": _agreement(agreement) if agreement.values else None,
+        "spend": f"at least {spend:.4g} %, where the space has such a network" if spend else "any share",
         "teacher": _teacher(evaluation.part("additive"), evaluation.number("lost", least=-100)),
         "rows": [row(part, "target", "argmax", "decoded") for part in evaluation.parts("rows")],
         "distance": follows.number("distance_percent"),
