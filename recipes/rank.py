@@ -31,7 +31,6 @@ from sgnas_zoo.errors import SettingError
 from sgnas_zoo.files import write_whole
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.search.budgets import plain
-from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.terminal import UserPath
 from sgnas_zoo.training.config import FROM_ONE, NUMBER
 from sgnas_zoo.training.data.sources import Source
@@ -69,7 +68,9 @@ def main(config: Config) -> None:
     open_search(output, settings, True, (RESULT, PLOT, SCORES))
     trained = load_supernet(config.supernet)
     space = trained.supernet.space
-    truth, archs = Truth.load(config.truth, space), distinct(space, config.number, config.seed)
+    if config.number > space.size:
+        raise SettingError(f"{space.name} has {space.size:,} architectures; give no larger --number.")
+    truth, archs = Truth.load(config.truth, space), space.sample_several(random.Random(config.seed), config.number)
     true = [truth.top1(arch) for arch in archs]
     accelerator = make_accelerator()
     source = Source(config.dataset, config.image_column, config.label_column)
@@ -105,20 +106,6 @@ def main(config: Config) -> None:
     plot_panels(output / PLOT, [Panel("held-out top-1 with inherited weights, %", "true top-1, %", points)])
     told = ", ".join(f"{name} {record[name]}" for name in ("kendall_tau", "spearman", "mean_top1"))
     click.echo(f"Ranking: {output}, {told}; MACs alone {record['macs_alone']['kendall_tau']}", err=True)
-
-
-def distinct(space: SearchSpace, number: int, seed: int) -> list[Arch]:
-    """Random architectures, no two of which are the same.
-
-    Raises:
-        SettingError: If the space has not as many.
-    """
-    if number > space.size:
-        raise SettingError(f"{space.name} has {space.size:,} architectures; ask for so many with --number, or fewer.")
-    rng, found = random.Random(seed), dict[Arch, None]()
-    while len(found) < number:
-        found[space.sample(rng)] = None
-    return [*found]
 
 
 def agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, float | None]:

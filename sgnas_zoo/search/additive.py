@@ -72,9 +72,10 @@ class AdditiveModel:
         scores = np.where(allowed_mask(self.space).numpy(), self.worths, -np.inf)
         if self.pairs is None:
             return [answer.arch for answer in decode_ranked(scores, bounds, count)]
-        decode_ranked(scores, bounds, 1)  # refuses bounds that nothing keeps
         chain = _chain(self.space, scores[:, 0], self.pairs, bounds)
         found = ranked(chain.values, lambda values: best_in_chain(chain._replace(values=values)), count)
+        if not found:
+            decode_ranked(scores, bounds, 1)  # fails, and says why
         return [self.space.arch(picks[:, None].tolist()) for picks in found]
 
 
@@ -125,13 +126,8 @@ def fit_to_random(problem: Problem, count: int) -> AdditiveModel:
     Raises:
         BudgetError: If the space has fewer than three.
     """
-    tries = (problem.space.sample(problem.rng) for _ in range(10 * count))
-    drawn: dict[Arch, None] = {}
-    for arch in tries:
-        drawn[arch] = None
-        if len(drawn) == count:
-            break
-    return fit_additive([*drawn], problem.look_at([*drawn]))
+    drawn = problem.space.sample_several(problem.rng, count)
+    return fit_additive(drawn, problem.look_at(drawn))
 
 
 def _one_hot(archs: Sequence[Arch]) -> Floats:

@@ -149,7 +149,7 @@ def _spread(name: str, text: str) -> list[float]:
     ends = [budget.read(name, part) if budget.read else count(part) for part in text.split(":")]
     if wrong := _wrong_range(ends):
         example = ":".join(budget.shown(number * budget.scale) for number in (25, 85, 5))
-        raise BudgetError(f"{text!r} is no range, {wrong}; write one such as {example}.")
+        raise BudgetError(f"{text!r} is not a valid range: {wrong}; write one such as {example}.")
     first, last, step = ends
     return [*(round(first + number * step, 6) for number in range(round((last - first) / step))), last]
 

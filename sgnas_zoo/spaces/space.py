@@ -186,6 +186,13 @@ class SearchSpace:
         """Draw every slot uniformly from what it may take."""
         return Arch(self, tuple(tuple(rng.choice(slot) for slot in layer.allowed) for layer in self.layers))
 
+    def sample_several(self, rng: random.Random, count: int) -> list[Arch]:
+        """Draw ``count`` different architectures uniformly; all of them where the space has no more."""
+        found: dict[Arch, None] = {}
+        while len(found) < min(count, self.size):
+            found[self.sample(rng)] = None
+        return [*found]
+
     def mutate(self, arch: Arch, rng: random.Random, prob: float = 0.1) -> Arch:
         """Redraw each slot with probability ``prob``; a slot may draw what it had (SPOS, released search)."""
         self._own(arch)

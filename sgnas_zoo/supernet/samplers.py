@@ -95,7 +95,7 @@ def sandwich(space: SearchSpace, seed: int, step: int, paths: int) -> list[Arch]
         SpaceError: If the space has no skip to vary the expansion with.
     """
     if not _has_expansions(space):
-        raise SpaceError(f"The sandwich sampler starts at the widest, which {space.name} has not; take fair.")
+        raise SpaceError(f"The sandwich sampler starts at the widest, which {space.name} does not have; use fair.")
     rng = random.Random(f"{seed}/{step}/widest")
     widest = Arch(space, tuple(tuple(_kernel(space, slot, rng) for slot in layer.allowed) for layer in space.layers))
     return [widest, *(fair(space, seed, step, paths - 1) if paths > 1 else ())]

@@ -1,6 +1,7 @@
 """A supernet's ranking against the truth: ``recipes/rank.py``."""
 
 import json
+import random
 from statistics import fmean
 
 import pytest
@@ -78,17 +79,17 @@ def test_what_is_the_same_for_all_has_no_rank():
 
 def test_an_architecture_that_the_table_lacks_is_named_before_anything_is_scored(asked, tmp_path):
     content = table()
-    lacking = [str(arch) for arch in load_recipe("rank").distinct(TINY, 12, 0)][4]
+    lacking = [str(arch) for arch in TINY.sample_several(random.Random(0), 12)][4]
     del content[lacking]
     write_table(tmp_path / "truth.json", content)
     said = run_recipe("rank", *asked, code=2)
     assert said == f"Error: truth.json lacks {lacking}; name a truth table that holds it.\n"
     assert not (tmp_path / "out").exists()
-    other = next(arch for arch in table() if arch not in {*map(str, load_recipe("rank").distinct(TINY, 12, 0))})
+    other = next(arch for arch in table() if arch not in {*map(str, TINY.sample_several(random.Random(0), 12))})
     write_table(tmp_path / "truth.json", {arch: row for arch, row in table().items() if arch != other})
     run_recipe("rank", *asked)
 
 
 def test_more_networks_than_the_space_has_are_refused(asked):
     said = run_recipe("rank", *asked, "--number", 28, code=2)
-    assert said == "Error: tiny has 27 architectures; ask for so many with --number, or fewer.\n"
+    assert said == "Error: tiny has 27 architectures; give no larger --number.\n"

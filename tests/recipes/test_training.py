@@ -291,7 +291,7 @@ def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images
 def test_what_a_space_of_whole_blocks_cannot_do_is_refused(images, tmp_path):
     make = ("train_supernet.py", "--space", "spos", "--resolution", 32, *SMALL, "--dataset", images)
     out = ("--output", tmp_path / "out")
-    assert "which spos has not; take fair" in refusal(*make, *out, "--sampler", "sandwich")
+    assert "which spos does not have; use fair" in refusal(*make, *out, "--sampler", "sandwich")
     assert "leave --smallest-kernels out" in refusal(*make, *out, "--smallest-kernels", 0.5)
     assert "16 pixels are fewer than that" in refusal(*make, *out, "--small-images", 0.5)
     assert not (tmp_path / "out" / "config.json").exists()

@@ -28,7 +28,7 @@ def test_a_range_holds_both_ends(name, text, amounts):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("flops", "85M:25M:5M", "'85M:25M:5M' is no range, its last amount is below its first; write one such as 25M:"),
+        ("flops", "85M:25M:5M", "'85M:25M:5M' is not a valid range: its last amount is below its first; write"),
         (
             "flops",
             "25M:85M:7M",
@@ -44,7 +44,7 @@ def test_a_range_holds_both_ends(name, text, amounts):
         (
             "latency",
             "5ms:9ms",
-            "is no range, it takes a first amount, a last one and a step; write one such as 25ms:85ms:5ms",
+            "is not a valid range: it takes a first amount, a last one and a step; write one such as 25ms:85ms:5ms",
         ),
         ("latency", "5ms:9ms:1", "latency='1' is no latency; give a time with its unit, such as 1ms"),
     ],

@@ -50,6 +50,17 @@ def test_samples_differ_and_follow_the_seed(space):
 
 
 @every_space
+def test_several_samples_are_different_and_as_many_as_there_are(space):
+    found = space.sample_several(random.Random(0), 30)
+    assert len(found) == len({*found}) == 30
+    assert found == space.sample_several(random.Random(0), 30)
+
+
+def test_no_more_different_samples_come_than_there_are():
+    assert len({*SMALL.sample_several(random.Random(0), 5000)}) == SMALL.size
+
+
+@every_space
 def test_samples_reach_every_choice_of_every_slot(space):
     rng = random.Random(0)
     archs = [space.sample(rng) for _ in range(300)]

@@ -572,7 +572,7 @@ def test_the_contracts_below_cover_what_is_registered():
 @every_space
 def test_paths_of_a_fresh_sampler_are_a_function_of_seed_and_step(space, sampler):
     if space not in VARY and sampler == "sandwich":
-        with pytest.raises(SpaceError, match=f"which {space.name} has not; take fair"):
+        with pytest.raises(SpaceError, match=f"which {space.name} does not have; use fair"):
             paths_of(sampler, space, 0, 0, 4)
         return
     random.seed(1)

@@ -253,7 +253,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
     """
     for seed in seeds:
         if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
-            raise SettingError(f"{shown(seed)} is no seed; give whole numbers from 0, such as 0,1,2.")
+            raise SettingError(f"{shown(seed)} is not a seed; give whole numbers from 0, such as 0,1,2.")
         if [*seeds].count(seed) > 1:
             raise SettingError(f"Seed {seed} is there more than once, and finds the same again; give each once.")
     if not seeds:

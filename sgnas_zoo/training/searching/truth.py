@@ -73,7 +73,7 @@ class Truth:
         except OSError as error:
             raise ArtifactError(f"Cannot read {path}: {reason(error)}; {NEXT}.") from error
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path} is no readable JSON object ({brief(error)}); {NEXT}.") from None
+            raise ArtifactError(f"{path} is not a valid JSON object ({brief(error)}); {NEXT}.") from None
         tables = [COSTS[name].table(space, native_conditions(space, form="search")) for name in ("macs", "params")]
         accuracies = dict(_read(path, tables, text, row) for text, row in content.items())
         record = {"file": file.name, "sha256": sha256(file), "networks": len(accuracies)}
@@ -153,10 +153,11 @@ def _read(path: str | Path, tables: Sequence[CostTable], text: str, row: object)
         arch, told = space.parse(text), checked(row, Trained)
     except ArchError:
         raise ArtifactError(
-            f"{path} is no truth table of {space.name}: {shown(text)} is no architecture of it; name a table of it."
+            f"{path} is not a truth table of {space.name}, which has no architecture {shown(text)}; name a table of "
+            f"{space.name}."
         ) from None
     except ValueError as error:
-        raise ArtifactError(f"{path} is no truth table, see {text}: {brief(error)}; {NEXT}.") from None
+        raise ArtifactError(f"{path} is not a truth table: {text}: {brief(error)}; {NEXT}.") from None
     for table in tables:
         own, other = round(table.measure(arch)), getattr(told, table.name)
         if own != other:
