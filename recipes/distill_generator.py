@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -159,7 +160,12 @@ def _lesson(config: Config, accelerator: Accelerator) -> Lesson:
     if config.scores:
         writes = accelerator.is_main_process
         score = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)
-    asked = {"paths": config.paths, "budgets": config.budgets, "spend": config.spend, "seed": config.seed}
+    asked: dict[str, Any] = {
+        "paths": config.paths,
+        "budgets": config.budgets,
+        "spend": config.spend,
+        "seed": config.seed,
+    }
     return ask_supernet(trained, score, **asked)
 
 

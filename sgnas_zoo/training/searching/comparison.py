@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from sgnas_zoo.errors import DataError
 from sgnas_zoo.hub.supernets import TrainedSupernet
 from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.problem import Problem, Score
+from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.searching.search import Search
 from sgnas_zoo.training.searching.sharing import InheritedAccuracy
@@ -24,6 +26,34 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """One search: ``strategy``, ``budget``, ``seed``, ``arch`` and its costs, ``top1`` and ``unseen_top1``,
 ``evaluations``, ``seconds``; once it is judged by a truth table, ``true_top1`` and ``regret``."""
+
+
+class Remembered:
+    """Scores that several searches ask for: measured once, while the seconds that one took count for each search.
+
+    Args:
+        score: Measures them.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._known: dict[Arch, tuple[float, float]] = {}
+        self._saved = 0.0
+
+    def __call__(self, archs: Sequence[Arch]) -> list[float]:
+        """Scores of architectures."""
+        fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
+        self._saved += sum(self._known[arch][1] for arch in {*archs} - {*fresh})
+        started = time.monotonic()
+        measured = self._score(fresh) if fresh else ()
+        took = (time.monotonic() - started) / max(len(fresh), 1)
+        self._known.update((arch, (score, took)) for arch, score in zip(fresh, measured, strict=True))
+        return [self._known[arch][0] for arch in archs]
+
+    def saved(self) -> float:
+        """Seconds that were saved since this was last asked."""
+        since, self._saved = self._saved, 0.0
+        return since
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,8 @@ def search_all(
     """Let every strategy answer every budget with every seed.
 
     Strategies take turns, so that drift of the machine hits all alike. What a strategy learns once for all budgets, as
-    the additive one does, counts with the first of them.
+    the additive one does, counts with the first of them. What several searches score is measured once and counts for
+    each of them.
 
     Args:
         contenders: By the name of the strategy.
@@ -108,18 +139,23 @@ def search_all(
     known = {(row["strategy"], row["budget"], row["seed"]) for row in rows}
     begun = {(row["strategy"], row["seed"]) for row in rows}
     learned: dict[tuple[str, int], Search] = {}
+    remembered = {score: Remembered(score) for each in contenders.values() for score in (each.score, each.unseen)}
     turns = [(name, budget, seed) for budget in budgets for seed in seeds for name in contenders]
     for name, budget, seed in tqdm(turns, "searches", disable=quiet):
         if (name, budget, seed) in known:
             continue
         contender, spent = contenders[name], {"evaluations": 0, "seconds": 0.0}
+        score, unseen = remembered[contender.score], remembered[contender.unseen]
         if (name, seed) not in learned:
-            learned[name, seed], once = replace(contender.search, seed=seed).learn(contender.score)
+            learned[name, seed], once = replace(contender.search, seed=seed).learn(score)
+            once["seconds"] += score.saved()
             spent = spent if (name, seed) in begun else once
-        found = replace(learned[name, seed], limits={cost: budget}).run(contender.score)
-        (unseen,) = contender.unseen([contender.search.space.parse(found["best"]["arch"])])
+        found = replace(learned[name, seed], limits={cost: budget}).run(score)
+        found["seconds"] += score.saved()
         spent = {key: round(found[key] + before, 1) for key, before in spent.items()}
-        asked = {"strategy": name, "budget": budget, "seed": seed}
-        rows.append({**asked, **found["best"], "unseen_top1": unseen, **spent})
+        (others,) = unseen([contender.search.space.parse(found["best"]["arch"])])
+        rows.append({
+            "strategy": name, "budget": budget, "seed": seed, **found["best"], "unseen_top1": others, **spent,
+        })  # fmt: skip
         save(rows)
     return rows

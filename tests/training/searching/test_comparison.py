@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -61,6 +62,26 @@ def test_every_strategy_answers_every_budget_in_turn():
         assert row["evaluations"] == found["evaluations"] == 8
         assert row["macs"] <= row["budget"]
         assert row["unseen_top1"] == -row["top1"]  # measured apart from what the search saw
+
+
+def test_what_several_searches_score_is_measured_once_and_its_time_counts_for_each():
+    scores, unseen = Scores(), Scores(-1)
+
+    def slow(archs):
+        time.sleep(0.05 * len(archs))
+        return scores(archs)
+
+    made = {name: replace(each, score=slow, unseen=unseen) for name, each in contenders().items()}
+    twice = {name: replace(made["random"]) for name in ("random", "again")}
+    rows = search_all(twice, "flops", BUDGETS, [0], lambda rows: None, quiet=True)
+    assert set(scores.asked.values()) == set(unseen.asked.values()) == {1}
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        assert {**second, "strategy": "random", "seconds": 0} == {**first, "seconds": 0}
+        assert second["seconds"] == pytest.approx(first["seconds"], abs=0.11)
+        assert second["seconds"] >= 0.05 * second["evaluations"] - 0.05
+    alone = search_all({"evolution": made["evolution"]}, "flops", BUDGETS, [0], lambda rows: None, quiet=True)
+    together = search_all(made, "flops", BUDGETS, [0], lambda rows: None, quiet=True)
+    assert timeless(alone) == timeless(together)[::2]
 
 
 def test_what_is_learned_once_counts_with_the_first_budget():
