@@ -7,8 +7,8 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from sgnas_zoo.costs import COSTS, native_conditions
-from sgnas_zoo.search.decode import reach
 from sgnas_zoo.search.knapsack import solve, weigh
+from sgnas_zoo.search.slots import reach
 from sgnas_zoo.search.windows import Window, best_in_windows, dual, relaxed
 from sgnas_zoo.spaces import SPACES
 
