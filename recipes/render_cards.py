@@ -3,9 +3,9 @@
     python recipes/render_cards.py
 
 What: measures the default generator against the published answers and over its range, and writes its card and those of
-    the other artifacts in the package, which hold what was measured of them, and the pages of comparisons of search
-    strategies from their records (``comparison.json``). A test renders them again and compares, so that no figure is
-    typed.
+    the other artifacts in the package and in ``hub_cards/``, which hold what was measured of them, and the pages of
+    comparisons of search strategies from their records (``comparison.json``). A test renders them again and compares, so
+    that no figure is typed.
 Hardware: any CPU, seconds.
 """
 
@@ -29,6 +29,7 @@ from sgnas_zoo.api.create import generate
 from sgnas_zoo.cli.compare import PAGE, PLOT, RESULT
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.files import read_config, write_file, write_json, write_whole
+from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.cards import CARD, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
@@ -109,7 +110,7 @@ def comparisons() -> dict[str, bytes]:
 def render() -> dict[str, bytes]:
     """Every reviewed card with its plots, by path under ``hub_cards``; the default generator is measured for it now."""
     files = comparisons()
-    for folder in sorted(path for path in ARTIFACTS.iterdir() if path.is_dir()):
+    for folder in sorted(config.parent for place in (ARTIFACTS, HUB_CARDS) for config in place.glob(f"*/{CONFIG}")):
         with TemporaryDirectory() as name:
             copy = Path(shutil.copytree(folder, Path(name) / folder.name))
             if folder == FOLDER:
