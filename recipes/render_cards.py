@@ -4,8 +4,8 @@
 
 What: measures the default generator against the published answers and over its range, and writes its card and those of
     the other artifacts in the package and in ``hub_cards/``, which hold what was measured of them, and the pages of
-    comparisons of search strategies from their records (``comparison.json``). A test renders them again and compares, so
-    that no figure is typed.
+    comparisons of search strategies from their records (``comparison.json``). A test renders them again and compares,
+    so that no figure is typed.
 Hardware: any CPU, seconds.
 """
 

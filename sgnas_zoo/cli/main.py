@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from sgnas_zoo import __version__
+from sgnas_zoo.cli.classify import classify
 from sgnas_zoo.cli.compare import compare
 from sgnas_zoo.cli.generate import generate
 from sgnas_zoo.cli.hub import card, convert, push, shim
@@ -45,7 +46,21 @@ def main() -> None:
     """State a budget, get a timm model."""
 
 
-for _command in (generate, list_, info, profile, benchmark, export, search, compare, push, card, convert, shim):
+for _command in (
+    generate,
+    list_,
+    info,
+    classify,
+    profile,
+    benchmark,
+    export,
+    search,
+    compare,
+    push,
+    card,
+    convert,
+    shim,
+):
     main.add_command(_command)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable, unknown_name
+
+if TYPE_CHECKING:
+    from sgnas_zoo.zoo import SupernetEntry
 
 SHOWN = (
     "kind", "id", "revision", "architecture", "space", "arch", "form", "weights",
@@ -19,12 +23,16 @@ SHOWN = (
 
 
 @click.command("list")
+@click.option("--pretrained", is_flag=True, help="List weights by tag instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(as_json: bool) -> None:
+def list_(pretrained: bool, as_json: bool) -> None:
     """List published networks and search spaces."""
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.zoo import zoo_entries
 
+    if pretrained:
+        _list_weights(as_json)
+        return
     models = [_entry(name) for name in zoo_entries()]
     spaces = [_space(name) for name in SPACES]
     if as_json:
@@ -44,6 +52,23 @@ def list_(as_json: bool) -> None:
             f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet':11}"
             f"{', '.join(space['weights']) or 'none yet'}"
         )
+
+
+def _list_weights(as_json: bool) -> None:
+    """Print every tag, the default of each space first."""
+    from sgnas_zoo.zoo import supernet_entries
+
+    weights = [_weights(entry) for entry in supernet_entries()]
+    if as_json:
+        click.echo(json.dumps(weights, indent=2))
+        return
+    click.echo(f"{'space':16}{'tag':14}{'trained on':22}{'classes':>8}{'px':>5}{'top-1, %':>13}  MB")
+    for own in weights:
+        least, most = own["top1"] or (None, None)
+        top1 = "-" if least is None else f"{least:.1f} - {most:.1f}"
+        size = own["place"] if own["bytes"] is None else f"{own['bytes'] / 1e6:.1f}"
+        told = f"{own['space']:16}{own['tag']:14}{own['dataset']:22}"
+        click.echo(f"{told}{own['num_classes'] or '-':>8}{own['resolution'] or '-':>5}{top1:>13}  {size}")
 
 
 @click.command()
@@ -85,6 +110,28 @@ def _entry(name: str) -> dict[str, Any]:
     return {
         "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
         "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
+    }  # fmt: skip
+
+
+def _weights(entry: SupernetEntry) -> dict[str, Any]:
+    """What a tag stands for; top-1 is the least and the most of its networks over the budgets that were measured."""
+    from sgnas_zoo.files import read_config
+    from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
+    from sgnas_zoo.hub.cards import EVALUATION
+    from sgnas_zoo.zoo import published
+
+    place = published(entry.supernet) if entry.supernet else "not published yet"
+    told = {
+        "space": entry.space, "tag": entry.tag, "default": entry.default, "dataset": entry.dataset,
+        "place": "in the package" if isinstance(place, Path) else place,
+    }  # fmt: skip
+    if not isinstance(place, Path):
+        return {**told, "num_classes": None, "resolution": None, "top1": None, "bytes": None}
+    config, rows = read_config(place / CONFIG), read_config(place / EVALUATION).get("budgets", [])
+    found = sorted(row["top1"] for row in rows)
+    return {
+        **told, "num_classes": len(config["classes"]), "resolution": config["resolution"],
+        "top1": [found[0], found[-1]] if found else None, "bytes": (place / WEIGHTS).stat().st_size,
     }  # fmt: skip
 
 
