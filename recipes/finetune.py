@@ -27,7 +27,7 @@ from sgnas_zoo.errors import printable
 from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.config import FACTOR, Augment, Data, Fit, Optim, Reading, Run, Steps, Weighted
 from sgnas_zoo.training.data.sources import LabelledImages
-from sgnas_zoo.training.data.transforms import train_transform
+from sgnas_zoo.training.data.transforms import Look
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
@@ -77,8 +77,8 @@ def main(config: Config) -> None:
         network.reset_classifier(len(kept.classes))
     set_input(network, asked.resolution, label_names=kept.classes, label_descriptions=None)
     look = {name: network.pretrained_cfg[name] for name in ("mean", "std", "interpolation")}
-    harder = train_transform(
-        input_side(network), crop=config.augment.crop, scale=(given.crop_scale, 1.0),
+    harder = Look(
+        size=input_side(network), crop=config.augment.crop, scale=(given.crop_scale, 1.0),
         color_jitter=given.color_jitter, **look,
     )  # fmt: skip
     loader = training_loader(kept, harder, accelerator, config)

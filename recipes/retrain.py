@@ -38,7 +38,7 @@ from sgnas_zoo.training.config import (
     Steps,
 )
 from sgnas_zoo.training.data.sources import LabelledImages
-from sgnas_zoo.training.data.transforms import train_transform
+from sgnas_zoo.training.data.transforms import Look
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.options import recipe, training_record
@@ -97,8 +97,8 @@ def main(config: Config) -> None:
         network, asked.resolution, config.crop_pct, label_names=kept.classes, **dict.fromkeys(networks.OTHERS_WEIGHTS)
     )
     look = {name: network.pretrained_cfg[name] for name in ("mean", "std", "interpolation")}
-    harder = train_transform(
-        networks.input_side(network), crop=config.augment.crop, scale=(given.crop_scale, 1.0),
+    harder = Look(
+        size=networks.input_side(network), crop=config.augment.crop, scale=(given.crop_scale, 1.0),
         color_jitter=given.color_jitter, auto_augment=config.aa, re_prob=config.reprob, **look,
     )  # fmt: skip
     loader = training_loader(kept, harder, accelerator, config)

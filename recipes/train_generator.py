@@ -34,7 +34,7 @@ from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.terminal import Count
 from sgnas_zoo.training import generators
 from sgnas_zoo.training.config import ABOVE_0, FACTOR, FROM_0, Augment, Data, Reading, Run, Steps
-from sgnas_zoo.training.data.transforms import train_transform
+from sgnas_zoo.training.data.transforms import Look
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.loop.accumulation import Accumulation, launched
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
@@ -120,7 +120,7 @@ def main(config: Config) -> None:
     # Data: what was held out when the supernet was trained.
     held = held_out_images(trained, config.data.source, config.data.limit, streaming=config.reading.streaming)
     look = {name: trained.preprocessing[name] for name in ("mean", "std", "interpolation")}
-    harder = train_transform(trained.resolution, crop=config.augment.crop, **look)
+    harder = Look(size=trained.resolution, crop=config.augment.crop, **look)
     loader = training_loader(held, harder, accelerator, config)
 
     # The generator is small and the supernet frozen: gradients are averaged by hand, DDP has nothing to add.

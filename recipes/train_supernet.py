@@ -31,7 +31,7 @@ from sgnas_zoo.supernet import make_supernet
 from sgnas_zoo.training import supernets
 from sgnas_zoo.training.config import FROM_ONE, PART, SIDE, Augment, Data, Optim, Paths, Reading, Run, Steps
 from sgnas_zoo.training.data.sources import load_images
-from sgnas_zoo.training.data.transforms import eval_transform, train_transform
+from sgnas_zoo.training.data.transforms import Look, eval_transform
 from sgnas_zoo.training.fields import flat, group, option
 from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses
@@ -102,7 +102,7 @@ def main(config: Config) -> None:
     kept = load_images(source, "train", limit=config.data.limit, **sides)
     held = load_images(source, "train", part="held", limit=config.eval_images, **sides) if config.holdout else None
     as_measured = eval_transform(size, **supernets.PREPROCESSING)
-    harder = train_transform(size, crop=config.augment.crop, **supernets.LOOK)
+    harder = Look(size=size, crop=config.augment.crop, **supernets.LOOK)
     loader = training_loader(kept, harder, accelerator, config)
 
     # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
@@ -118,7 +118,8 @@ def main(config: Config) -> None:
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))
     scheduler = supernets.schedule(optimizer, config.sched, asked, epochs, updates.updates)
     trained = supernets.start(supernet, size, kept, seed, flat(config, repeated=True))
-    held_loader = held and plain_loader(held, as_measured, accelerator, on_corrupt=config.reading.on_corrupt)
+    reading: dict[str, Any] = {"on_corrupt": config.reading.on_corrupt, "cache": config.reading.cache}
+    held_loader = held and plain_loader(held, as_measured, accelerator, **reading)
 
     # Sampler. The greedy one ranks paths on some of the held-out images.
     small = (int(share * epochs) for share in (config.smallest_kernels, config.small_images or 0))

@@ -531,6 +531,7 @@ ALLOWED = {
     "sgnas_zoo/hub/push.py": "a temporary folder",
     "sgnas_zoo/measure/cache.py": "a staging file of new_file",
     "sgnas_zoo/training/plots.py": "a staging file of new_file",
+    "sgnas_zoo/training/data/cache.py": "its own folder in the user's cache, and a staging folder of among_others",
     "sgnas_zoo/export/__init__.py": "a staging file of new_file",
     "sgnas_zoo/export/onnx_format.py": "write_onnx, which measuring calls in a temporary folder",
     "recipes/render_cards.py": "a temporary folder",

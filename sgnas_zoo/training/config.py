@@ -57,6 +57,7 @@ class Reading:
 
     streaming: bool = option("Read rows as they come: nothing is stored.", False)
     on_corrupt: Literal["skip", "fail"] = option("What to do about an image that cannot be read.", "skip")
+    cache: bool | None = option("Decode images once and keep them; for --crop pad.", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,9 +140,9 @@ def look_loaders(
     Raises:
         DataError: If their classes are not the network's.
     """
-    on_corrupt, workers = config.reading.on_corrupt, config.data.workers
-    measured = measuring_loader(final, network, accelerator, on_corrupt=on_corrupt, workers=workers)
-    return measured if final is held or not held else measuring_loader(held, network, accelerator), measured
+    kind: Any = {"on_corrupt": config.reading.on_corrupt, "workers": config.data.workers, "cache": config.reading.cache}
+    measured = measuring_loader(final, network, accelerator, **kind)
+    return measured if final is held or not held else measuring_loader(held, network, accelerator, **kind), measured
 
 
 def finish(

@@ -22,6 +22,7 @@ from sgnas_zoo.files import write_json
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.training.config import Trains
+from sgnas_zoo.training.data.cached_batches import Developed, cached_for_measuring, cached_for_training
 from sgnas_zoo.training.data.loaders import (
     OnCorrupt,
     TransformedImages,
@@ -31,7 +32,7 @@ from sgnas_zoo.training.data.loaders import (
     make_loader,
 )
 from sgnas_zoo.training.data.sources import LabelledImages
-from sgnas_zoo.training.data.transforms import Transform
+from sgnas_zoo.training.data.transforms import Look, Transform
 from sgnas_zoo.training.networks import measuring_transform
 
 METRICS = "metrics.json"
@@ -71,24 +72,31 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
     return made
 
 
-def training_loader(images: LabelledImages, transform: Transform, accelerator: Accelerator, config: Trains) -> Any:
+def training_loader(images: LabelledImages, look: Look, accelerator: Accelerator, config: Trains) -> Any:
     """Shuffled loader of what is trained on, in whole batches; not yet prepared by accelerate.
 
     Raises:
-        DataError: If there are too few images for the processes, or it is a stream and its length is not given.
+        DataError: If there are too few images for the processes, it is a stream and its length is not given, or the
+            images cannot be cached as asked.
     """
-    size, seed = config.steps.batch_size, config.steps.seed
+    size, seed, reading, workers = config.steps.batch_size, config.steps.seed, config.reading, config.data.workers
     if not images.record["streaming"]:
         check_processes(len(images.rows), size, accelerator.num_processes, drop_last=True)
     elif config.steps.steps_per_epoch is None:
         raise DataError("A stream does not tell its length; add --steps-per-epoch.")
-    rows = _kind(images)(images, transform, seed, config.reading.on_corrupt)
-    return make_loader(rows, size, shuffle=True, seed=seed, workers=config.data.workers, drop_last=True)
+    if reading.cache:
+        quiet = not accelerator.is_main_process
+        rows: Any = cached_for_training(images, look, seed, reading.on_corrupt, workers=workers, quiet=quiet)
+        if not rows.settle(accelerator.device) and accelerator.device.type != "cpu":
+            click.echo("The images do not fit into the accelerator's memory; each batch is sent to it.", err=True)
+        return make_loader(rows, size, shuffle=True, seed=seed, drop_last=True)
+    rows = _kind(images)(images, look.transform(), seed, reading.on_corrupt)
+    return make_loader(rows, size, shuffle=True, seed=seed, workers=workers, drop_last=True)
 
 
 def measuring_loader(
     images: LabelledImages, network: nn.Module, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
-    on_corrupt: OnCorrupt = "skip", workers: int = 0,
+    on_corrupt: OnCorrupt = "skip", workers: int = 0, cache: bool | None = False,
 ) -> Any:  # fmt: skip
     """Loader of a split for ``evaluate``, with the transform the network is measured under, as ``plain_loader``'s.
 
@@ -100,23 +108,28 @@ def measuring_loader(
         check_processes(len(images.rows), batch_size, accelerator.num_processes)
     return plain_loader(
         images, measuring_transform(network), accelerator, batch_size=batch_size, on_corrupt=on_corrupt,
-        workers=workers,
+        workers=workers, cache=cache,
     )  # fmt: skip
 
 
 def plain_loader(
     images: LabelledImages, transform: Transform, accelerator: Accelerator, *, batch_size: int = EVAL_BATCH,
-    on_corrupt: OnCorrupt = "skip", workers: int = 0,
+    on_corrupt: OnCorrupt = "skip", workers: int = 0, cache: bool | None = False,
 ) -> Any:  # fmt: skip
     """Loader of images in their order, for ``evaluate``; each process has its share.
 
-    Every image is there once, on however many processes, if the accelerator is one of ``make_accelerator``.
+    Every image is there once, on however many processes, if the accelerator is one of ``make_accelerator``. From a
+    cache, the images are the same to the last bit.
     """
+    if cache:
+        quiet = not accelerator.is_main_process
+        rows = cached_for_measuring(images, transform, on_corrupt, workers=workers, quiet=quiet)
+        return Developed(accelerator.prepare(make_loader(rows, batch_size, shuffle=False)), rows)
     plain = _kind(images)(images, transform, 0, on_corrupt)
     if not images.record["streaming"]:
         return accelerator.prepare(make_loader(plain, batch_size, shuffle=False, workers=workers))
     share = _Share(plain, accelerator.process_index, accelerator.num_processes)
-    loader = make_loader(share, batch_size, shuffle=False, workers=workers)  # type: ignore[arg-type]
+    loader = make_loader(share, batch_size, shuffle=False, workers=workers)
     return prepare_data_loader(loader, accelerator.device, 1, 0, put_on_device=True, dispatch_batches=False)
 
 

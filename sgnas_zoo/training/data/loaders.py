@@ -27,7 +27,7 @@ from sgnas_zoo.training.data.transforms import Transform
 OnCorrupt = Literal["skip", "fail"]
 
 
-def _mix(*parts: object) -> int:
+def mix(*parts: object) -> int:
     """64 well-mixed bits, so that neighbouring seeds, epochs and indices have nothing in common."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 
@@ -74,7 +74,7 @@ class _Images:
                 return None
             place = f"row {index} of the split {self.images.record['split']} of {self.images.record['source']}"
             raise DataError(f"The image in {place} cannot be read; mend it, or skip such images.") from error
-        with _seeded(_mix(self.seed, self.epoch, index)):
+        with _seeded(mix(self.seed, self.epoch, index)):
             return self.transform(image), int(row["label"])
 
 
@@ -152,7 +152,7 @@ class TransformedStream(_Images, IterableDataset[tuple[Tensor, int]]):
 class _EpochSampler(Sampler[int]):
     """An order drawn from (seed, epoch); the images hold the epoch, so order and pixels cannot fall apart."""
 
-    def __init__(self, images: TransformedImages, seed: int) -> None:
+    def __init__(self, images: Any, seed: int) -> None:
         self.images = images
         self.seed = seed
 
@@ -164,7 +164,7 @@ class _EpochSampler(Sampler[int]):
         return len(self.images)
 
     def __iter__(self) -> Iterator[int]:
-        drawn = torch.Generator().manual_seed(_mix("order", self.seed, self.images.epoch))
+        drawn = torch.Generator().manual_seed(mix("order", self.seed, self.images.epoch))
         yield from torch.randperm(len(self.images), generator=drawn).tolist()
 
 
@@ -182,7 +182,7 @@ def collate(items: Sequence[tuple[Tensor, int] | None]) -> tuple[Tensor, Tensor,
 
 
 def make_loader(
-    images: TransformedImages | TransformedStream,
+    images: Any,
     batch_size: int,
     *,
     shuffle: bool,
@@ -196,7 +196,7 @@ def make_loader(
     need ``DataLoaderConfiguration(dispatch_batches=False)``; there each process reads the whole stream.
 
     Args:
-        images: What to read.
+        images: What to read: a ``TransformedStream``, ``TransformedImages``, or others that know their epoch.
         batch_size: Of one process.
         shuffle: Draw the order anew each epoch.
         seed: Of the order.
@@ -206,11 +206,11 @@ def make_loader(
     if shuffle and isinstance(images, TransformedStream):
         images = images.shuffled(seed)
     return DataLoader(
-        images,  # type: ignore[arg-type]  # collate makes batches of items
+        images,
         batch_size=batch_size,
-        sampler=_EpochSampler(images, seed) if shuffle and isinstance(images, TransformedImages) else None,
+        sampler=_EpochSampler(images, seed) if shuffle and not isinstance(images, IterableDataset) else None,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=getattr(images, "collate", collate),
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=partial(_end_with_parent, os.getpid()),

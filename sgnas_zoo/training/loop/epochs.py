@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -145,6 +145,10 @@ class Loop:
     clip_grad: float = 0.0
     by_hand: bool = False
 
+    def __post_init__(self) -> None:
+        rows = getattr(self.loader, "dataset", None)
+        self.develop: Callable[[Any, int], Any] = getattr(rows, "develop", lambda batch, _: batch)
+
     def train(self) -> Trained | None:
         """Train; all processes call it.
 
@@ -201,7 +205,7 @@ class Loop:
         if self.scheduler and at.begins:
             self.scheduler.step_update(update)
         with self.updates.batch(step, self.model) as ends:
-            losses = self.task.step(batch, at)
+            losses = self.task.step(self.develop(batch, epoch), at)
             check_finite(self.accelerator, losses.each, step, losses.paths)
             if ends and self.by_hand:
                 average_gradients(self.accelerator, self.model.parameters())

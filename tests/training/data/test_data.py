@@ -37,7 +37,7 @@ from sgnas_zoo.training.data.loaders import (
     make_loader,
 )
 from sgnas_zoo.training.data.sources import LabelledImages, load_images
-from sgnas_zoo.training.data.transforms import eval_transform, train_transform
+from sgnas_zoo.training.data.transforms import Look, eval_transform
 
 CIFAR10 = SHARED / "data" / "cifar10"
 HALF = (0.5, 0.5, 0.5)
@@ -699,7 +699,7 @@ def test_transforms_give_the_size(size, kind):
     else:
         jitter = 0.4 if kind == "jitter" else 0.0
         crop = "resized" if kind == "resized" else "pad"
-        transform = train_transform(32, mean=HALF, std=HALF, color_jitter=jitter, crop=crop)
+        transform = Look(size=32, mean=HALF, std=HALF, color_jitter=jitter, crop=crop).transform()
     drawn = transform(image)
     assert (drawn.shape, drawn.dtype) == ((3, 32, 32), torch.float32)
     if kind.startswith("eval"):
@@ -712,7 +712,7 @@ def test_padded_crops_shift_and_flip():
     padded = torch.full((3, 40, 40), -1.0)
     padded[:, 4:36, 4:36] = whole
     windows = [padded[:, y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
-    transform = train_transform(32, mean=HALF, std=HALF, crop="pad")
+    transform = Look(size=32, mean=HALF, std=HALF, crop="pad").transform()
     flips = []
     for _ in range(12):
         drawn = transform(image)
