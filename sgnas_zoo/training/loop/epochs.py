@@ -126,7 +126,7 @@ class Loop:
         config: Its configuration.
         model: What is trained, as accelerate prepared it.
         optimizer: Of its parameters, prepared.
-        loader: What it is trained on, prepared.
+        loader: What it is trained on, prepared. A batch is first given to ``develop`` of its dataset, if that has one.
         updates: Which of the batches of an epoch make an update.
         scheduler: Of the rate, stepped by updates; None for a rate that stays.
         clip_grad: Largest norm of the gradient; 0 for any.
