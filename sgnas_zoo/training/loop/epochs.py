@@ -19,7 +19,7 @@ from sgnas_zoo.training.config import Trains
 from sgnas_zoo.training.fields import flat
 from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.loop.checkpoints import Checkpoints
-from sgnas_zoo.training.loop.parallel import average_gradients, check_finite, sum_processes
+from sgnas_zoo.training.loop.parallel import FiniteLosses, average_gradients, sum_processes
 from sgnas_zoo.training.options import save_settings
 from sgnas_zoo.training.plots import plot_curves
 
@@ -147,6 +147,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         rows = getattr(self.loader, "dataset", None)
+        self.finite = FiniteLosses(self.accelerator)
         self.develop: Callable[[Any, int], Any] = getattr(rows, "develop", lambda batch, _: batch)
 
     def train(self) -> Trained | None:
@@ -206,7 +207,7 @@ class Loop:
             self.scheduler.step_update(update)
         with self.updates.batch(step, self.model) as ends:
             losses = self.task.step(self.develop(batch, epoch), at)
-            check_finite(self.accelerator, losses.each, step, losses.paths)
+            self.finite.add(losses.each, step, losses.paths)
             if ends and self.by_hand:
                 average_gradients(self.accelerator, self.model.parameters())
             if ends and self.clip_grad:
@@ -220,6 +221,7 @@ class Loop:
 
     def _report(self, epoch: int, progress: _Progress, bar: tqdm) -> None:
         """Note and show the figures of an epoch."""
+        self.finite.look()
         row = {"epoch": epoch + 1, **self.task.report(epoch, sum_processes(self.accelerator, *progress.sums))}
         progress.history.append(row)
         progress.sums = [0.0] * len(progress.sums)
@@ -230,6 +232,7 @@ class Loop:
 
     def _save(self, progress: _Progress, checkpoints: Checkpoints) -> bool:
         """Save a checkpoint; say whether to stop here."""
+        self.finite.look()
         self.task.before_saving()
         state = {
             "step": progress.step,

@@ -46,26 +46,55 @@ def column_sums(rows: Sequence[Tensor], columns: int) -> list[float]:
     return torch.stack(list(rows)).cpu().double().sum(0).tolist() if rows else [0.0] * columns
 
 
-def check_finite(accelerator: Accelerator, losses: Sequence[Tensor], step: int, paths: Sequence[Arch] = ()) -> None:
-    """Stop every process if a loss of a step is not finite on any.
+class FiniteLosses:
+    """Stops every process if a loss is not finite on any.
+
+    A CPU looks at each step. To look is to wait for an accelerator, so there it happens every twenty steps, and before
+    anything is saved: what came after the first bad step is lost with the run, and no checkpoint holds it.
 
     Args:
         accelerator: The processes.
-        losses: Scalars, the same number on every process.
-        step: The step.
-        paths: The architectures that they are of, one a loss, if they are of several.
-
-    Raises:
-        TrainingError: If one is not finite.
+        every: Steps between two looks; by default what the device makes sensible.
     """
-    found = ~torch.stack([loss.detach() for loss in losses]).isfinite()
-    bad = accelerator.reduce(found.float(), "sum").tolist()
-    if any(bad):
-        of = "".join(f" of {path}" for path, count in zip(paths, bad, strict=False) if count)
-        raise TrainingError(
-            f"The loss{of} at step {step} is not finite. The last checkpoint is kept; start again with a lower --lr or "
-            "with --clip-grad."
-        )
+
+    def __init__(self, accelerator: Accelerator, every: int | None = None) -> None:
+        self._accelerator = accelerator
+        self._every = every or (1 if accelerator.device.type == "cpu" else 20)
+        self._unseen: list[tuple[int, Sequence[Arch], Tensor]] = []
+
+    def add(self, losses: Sequence[Tensor], step: int, paths: Sequence[Arch] = ()) -> None:
+        """Note the losses of a step, and look when it is time.
+
+        Args:
+            losses: Scalars, the same number on every process.
+            step: The step.
+            paths: The architectures that they are of, one a loss, if they are of several.
+
+        Raises:
+            TrainingError: If one is not finite.
+        """
+        self._unseen.append((step, paths, ~torch.stack([loss.detach() for loss in losses]).isfinite()))
+        if len(self._unseen) >= self._every:
+            self.look()
+
+    def look(self) -> None:
+        """Look at what was noted since the last time.
+
+        Raises:
+            TrainingError: If a loss is not finite, naming the first step that has one.
+        """
+        if not self._unseen:
+            return
+        noted, self._unseen = self._unseen, []
+        counts = self._accelerator.reduce(torch.cat([found for *_, found in noted]).float(), "sum").tolist()
+        for step, paths, found in noted:
+            bad, counts = counts[: len(found)], counts[len(found) :]
+            if any(bad):
+                of = "".join(f" of {path}" for path, count in zip(paths, bad, strict=False) if count)
+                raise TrainingError(
+                    f"The loss{of} at step {step} is not finite. The last checkpoint is kept; start again with a lower "
+                    "--lr or with --clip-grad."
+                )
 
 
 def _average(accelerator: Accelerator, tensors: list[Tensor]) -> None:
