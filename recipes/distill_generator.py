@@ -39,7 +39,6 @@ from sgnas_zoo.search.additive import FEWEST
 from sgnas_zoo.search.decode import SPEND
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import constraint_loss
-from sgnas_zoo.search.problem import Score
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.training import generators
 from sgnas_zoo.training.config import FROM_ONE
@@ -84,7 +83,7 @@ def main(config: Config) -> None:
     output, steps, seed, started = config.output, config.steps, config.seed, time.monotonic()
     check_free(output, False)
     accelerator = make_accelerator()
-    lesson = _lesson(config, accelerator)
+    lesson, earlier = _lesson(config, accelerator)
     set_seed(seed)
     table, archs = lesson.table, lesson.answers
     space = table.space
@@ -127,7 +126,7 @@ def main(config: Config) -> None:
         told = ("paths", "images", "budgets", "spend") if config.supernet else ()
         told = (*told, "steps", "lr", "constraint_batch", "constraint_weight", "seed")
         settings = {name: getattr(config, name) for name in told}
-        ran = {"hours": round((time.monotonic() - started) / 3600, 2), **launched(accelerator)}
+        ran = {"hours": round((time.monotonic() - started + earlier) / 3600, 2), **launched(accelerator)}
         generator = accelerator.unwrap_model(generator, keep_fp32_wrapper=False)
         record = {
             "origin": ORIGIN.format("an additive model of a supernet" if config.supernet else config.answers.name),
@@ -142,31 +141,27 @@ def main(config: Config) -> None:
         accelerator.print(f"Saved to {output}")
 
 
-def _lesson(config: Config, accelerator: Accelerator) -> Lesson:
-    """What is imitated.
+def _lesson(config: Config, accelerator: Accelerator) -> tuple[Lesson, float]:
+    """What is imitated, and the seconds that earlier runs took for scores that are used here.
 
     Raises:
         click.UsageError: If there is a supernet without its dataset.
         ZooError: If it cannot be read.
     """
     if config.supernet is None:
-        return read_answers(config.answers)
+        return read_answers(config.answers), 0.0
     if config.dataset is None:
         raise click.UsageError("The paths of a supernet are scored on images; add --dataset, what it was trained on.")
     trained = load_supernet(config.supernet)
     trained.supernet.to(accelerator.device)
     held = held_out_images(trained, Source(config.dataset, config.image_column, config.label_column), config.images)
-    score: Score = InheritedAccuracy(trained, held, accelerator)
-    if config.scores:
-        writes = accelerator.is_main_process
-        score = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)
-    asked: dict[str, Any] = {
-        "paths": config.paths,
-        "budgets": config.budgets,
-        "spend": config.spend,
-        "seed": config.seed,
-    }
-    return ask_supernet(trained, score, **asked)
+    score = InheritedAccuracy(trained, held, accelerator)
+    asked: dict[str, Any] = {name: getattr(config, name) for name in ("paths", "budgets", "spend", "seed")}
+    if config.scores is None:
+        return ask_supernet(trained, score, **asked), 0.0
+    writes = accelerator.is_main_process
+    log = EvaluationLog(config.scores, trained.supernet.space, score, writes=writes, total=config.paths)
+    return ask_supernet(trained, log, **asked), log.earlier
 
 
 if __name__ == "__main__":

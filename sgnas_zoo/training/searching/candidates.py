@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -16,9 +17,6 @@ from sgnas_zoo.search.problem import Score
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.training.data.loaders import check_classes
 from sgnas_zoo.training.data.sources import LabelledImages, Source, load_images
-
-if TYPE_CHECKING:
-    pass
 
 
 def held_out_images(
@@ -48,6 +46,13 @@ def held_out_images(
     return images
 
 
+class Evaluation(NamedTuple):
+    """A score, and the seconds that it took."""
+
+    score: float
+    seconds: float
+
+
 class EvaluationLog:
     """Scores in a file, one line each, so that a search that was killed goes on where it was.
 
@@ -55,7 +60,7 @@ class EvaluationLog:
     it scored before is read instead.
 
     Args:
-        path: JSON lines of ``arch`` and ``top1``.
+        path: JSON lines of ``arch``, ``top1`` and the ``seconds`` that it took.
         space: Space of the architectures.
         score: Scores what is not in the file.
         writes: Whether this process writes, as the main one does.
@@ -69,26 +74,31 @@ class EvaluationLog:
         self._path, self._score, self._writes = path, score, writes
         self._known = read_evaluations(path, space, repair=writes)
         self._total, self._done = total, 0
+        self.earlier = 0.0
+        """Seconds that earlier runs took for the scores that were asked for and read from the file."""
 
     def __call__(self, archs: Sequence[Arch]) -> list[float]:
         """Scores of architectures."""
         ordered = sorted(archs, key=lambda arch: arch.picks)  # what begins alike is scored together
         bar = tqdm(ordered, "candidates", self._total, initial=self._done, disable=not self._writes, mininterval=1)
         for arch in bar:
-            if arch not in self._known:
-                (self._known[arch],) = self._score([arch])
-                self._write(arch)
+            if arch in self._known:
+                score, seconds = self._known[arch]
+                self.earlier += seconds
+                self._known[arch] = Evaluation(score, 0.0)  # counted
+                continue
+            started = time.monotonic()
+            (score,) = self._score([arch])
+            self._known[arch] = Evaluation(score, 0.0)
+            if self._writes:
+                line = {"arch": str(arch), "top1": score, "seconds": round(time.monotonic() - started, 3)}
+                append_line(self._path, json.dumps(line))
         self._done += len(archs)
-        return [self._known[arch] for arch in archs]
-
-    def _write(self, arch: Arch) -> None:
-        if not self._writes:
-            return
-        append_line(self._path, json.dumps({"arch": str(arch), "top1": self._known[arch]}))
+        return [self._known[arch].score for arch in archs]
 
 
-def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) -> dict[Arch, float]:
-    """The scores in a file, but for a last line that was cut off.
+def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) -> dict[Arch, Evaluation]:
+    """The scores in a file, and what they took, but for a last line that was cut off.
 
     Args:
         path: The file; it may not be there yet.
@@ -107,7 +117,7 @@ def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) ->
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line.decode())
-            scores[space.parse(row["arch"])] = float(row["top1"])
+            scores[space.parse(row["arch"])] = Evaluation(float(row["top1"]), float(row.get("seconds", 0)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(
                 f"Line {number} of {path} holds no scores of {space.name}; choose another --output or remove it."

@@ -91,11 +91,13 @@ def timeless(value: Any) -> Any:
 
 
 def answer(folder: Path) -> dict[str, Any]:
-    """Bytes of the weights and of the scores, and all that is told of them but times; of checkpoints only weights."""
+    """Bytes of the weights, the scores, and all that is told of both but times; of checkpoints only weights."""
     found: dict[str, Any] = {}
     for name in files(folder):
-        if name.endswith((".safetensors", ".jsonl")):
+        if name.endswith(".safetensors"):
             found[name] = (folder / name).read_bytes()
+        elif name.endswith(".jsonl"):
+            found[name] = [timeless(json.loads(line)) for line in (folder / name).read_text().splitlines()]
         elif name.endswith(".json") and not name.startswith("checkpoints/"):
             found[name] = timeless(json.loads((folder / name).read_text()))
     return found
