@@ -277,7 +277,7 @@ def test_flops_bins_reach_the_ends_that_uniform_paths_miss():
 @pytest.mark.parametrize("paths", [1, 4])
 def test_a_sandwich_needs_a_widest(paths):
     for name in ("spos", "spos_channel", "greedynas"):
-        with pytest.raises(SpaceError, match=rf"sandwich sampler starts at the widest, which {name} has not"):
+        with pytest.raises(SpaceError, match=rf"sandwich sampler starts at the widest, which {name} does not have"):
             paths_of("sandwich", SPACES[name], 0, 0, paths)
 
 
