@@ -34,6 +34,11 @@ _FULL = ("inline_container", "iostream error")
 """What is in the errors of ``torch.save`` where the disk takes no more."""
 
 
+def user_cache(kind: str) -> Path:
+    """Where this library keeps what it can make again: ``sgnas_zoo/KIND`` in the user's cache (``XDG_CACHE_HOME``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgnas_zoo" / kind
+
+
 def user_path(path: str | Path) -> Path:
     """Where a path leads that a user wrote: ``~`` is the home folder, links and ``..`` are followed.
 

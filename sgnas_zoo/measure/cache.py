@@ -21,7 +21,7 @@ from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import Profile, Setup
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.files import check_writable, new_file, write_file
+from sgnas_zoo.files import check_writable, new_file, user_cache, write_file
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.profiler import profile_space
 from sgnas_zoo.measure.progress import Progress, silent
@@ -135,7 +135,7 @@ def is_profile(path: Path) -> bool:
 
 def cache_folder() -> Path:
     """Where profiles are kept: ``sgnas_zoo/profiles`` in the user's cache (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgnas_zoo" / "profiles"
+    return user_cache("profiles")
 
 
 def _name(space: SearchSpace, conditions: Conditions, setup: Setup) -> str:

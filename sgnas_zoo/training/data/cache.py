@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
-from sgnas_zoo.files import write_json, writing
+from sgnas_zoo.files import user_cache, write_json, writing
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.training.data.decoding import decode
 from sgnas_zoo.training.data.sources import LabelledImages
@@ -59,7 +59,7 @@ class CachedImages:
 
 def cache_folder() -> Path:
     """Where caches are kept: ``sgnas_zoo/images`` in the user's cache (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgnas_zoo" / "images"
+    return user_cache("images")
 
 
 Cut = Callable[[Image.Image], Tensor]

@@ -13,7 +13,7 @@ from torchvision import transforms  # type: ignore[import-untyped]
 
 from sgnas_zoo.errors import DataError
 from sgnas_zoo.training.data.cache import CachedImages, cached
-from sgnas_zoo.training.data.loaders import OnCorrupt, mix
+from sgnas_zoo.training.data.loaders import OnCorrupt, mix, unreadable
 from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.data.transforms import Look, Transform
 
@@ -44,13 +44,9 @@ class CachedRows(Dataset[int]):
         self.cached, self.pad, self.seed, self.epoch = cached, pad, seed, 0
         self._mean, self._std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
         self._pixels = torch.from_numpy(cached.pixels)
-        unreadable = (~cached.readable).nonzero()[0]
-        if on_corrupt == "fail" and len(unreadable):
-            record = cached.images.record
-            raise DataError(
-                f"The image in row {unreadable[0]} of the split {record['split']} of {record['source']} cannot be "
-                "read; mend it, or skip such images."
-            )
+        broken = (~cached.readable).nonzero()[0]
+        if on_corrupt == "fail" and len(broken):
+            raise unreadable(cached.images, int(broken[0]))
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other moves, and in a shuffled loader another order, from the next iterator on."""
@@ -88,8 +84,9 @@ class CachedRows(Dataset[int]):
             pixels = self._pixels[index]
         if self.pad is not None:
             pixels = moved(pixels, draws(mix(self.seed, epoch), index), self.pad)
-        mean, std = self._mean.to(pixels.device, non_blocking=True), self._std.to(pixels.device, non_blocking=True)
-        images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        if self._mean.device != pixels.device:  # once, not a copy for each batch
+            self._mean, self._std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
         return images if self.pad is not None else images.contiguous(), labels, left_out
 
 

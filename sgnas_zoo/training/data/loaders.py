@@ -55,6 +55,12 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+def unreadable(images: LabelledImages, row: int) -> DataError:
+    """The error for an image that cannot be read."""
+    place = f"row {row} of the split {images.record['split']} of {images.record['source']}"
+    return DataError(f"The image in {place} cannot be read; replace it, or skip such images with --on-corrupt skip.")
+
+
 class _Images:
     """What the two kinds of transformed images have in common."""
 
@@ -72,8 +78,7 @@ class _Images:
         except Exception as error:  # PIL raises nearly anything on broken bytes
             if self.on_corrupt == "skip":
                 return None
-            place = f"row {index} of the split {self.images.record['split']} of {self.images.record['source']}"
-            raise DataError(f"The image in {place} cannot be read; mend it, or skip such images.") from error
+            raise unreadable(self.images, index) from error
         with _seeded(mix(self.seed, self.epoch, index)):
             return self.transform(image), int(row["label"])
 
