@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.supernet import make_supernet
 from sgnas_zoo.training import supernets
 from sgnas_zoo.training.config import FROM_ONE, PART, SIDE, Augment, Data, Optim, Paths, Reading, Run, Steps
 from sgnas_zoo.training.data.sources import load_images
@@ -55,6 +54,7 @@ class Config:
     smallest_kernels: float = option("Share of the epochs, at first, of smallest kernels only.", 0, PART)
     small_images: float | None = option("Share of the epochs, at first, of images of half the side.", None, PART)
     zero_init_last: bool = option("Residual layers start as the identity.", False)
+    pretrained: str | None = option("Folder or Hub repo of a supernet of the space to start from.", None)
     optim: Optim = group(Optim, lr=0.064, weight_decay=4e-4, warmup_epochs=0)
     sched: Literal["cosine", "poly"] = option("Schedule of the rate; poly falls in a line.", "cosine")
     augment: Augment = group(Augment)
@@ -91,6 +91,10 @@ class Step(supernets.SupernetTask):
 def main(config: Config) -> None:
     """Train a supernet."""
     space, seed, source = SPACES[config.space], config.steps.seed, config.data.source
+    if config.pretrained and config.smallest_kernels:
+        raise click.UsageError(
+            "Kernels that are trained do not start as copies; with --pretrained give --smallest-kernels 0."
+        )
     size = config.resolution or space.resolution
     space.check_resolution(size // 2 if config.small_images else size)
     supernets.check_paths(space, config.paths, seed)
@@ -107,7 +111,7 @@ def main(config: Config) -> None:
 
     # Supernet. Not wrapped in DDP: a step's paths are the same everywhere, so gradients are averaged by hand.
     set_seed(seed)
-    supernet = make_supernet(space, len(kept.classes), zero_init_last=config.zero_init_last)
+    supernet, before = supernets.begin(space, kept.classes, config.pretrained, zero_init_last=config.zero_init_last)
     if config.smallest_kernels and not supernet.grows:
         raise SpaceError(f"Kernels of {space.name} do not grow into each other; leave --smallest-kernels out.")
     asked, epochs = config.optim, config.steps.epochs
@@ -117,7 +121,7 @@ def main(config: Config) -> None:
     optimizer, loader = accelerator.prepare(optimizer, loader)
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))
     scheduler = supernets.schedule(optimizer, config.sched, asked, epochs, updates.updates)
-    trained = supernets.start(supernet, size, kept, seed, flat(config, repeated=True))
+    trained = supernets.start(supernet, size, kept, seed, {**flat(config, repeated=True), **before})
     reading: dict[str, Any] = {"on_corrupt": config.reading.on_corrupt, "cache": config.reading.cache}
     held_loader = held and plain_loader(held, as_measured, accelerator, **reading)
 

@@ -35,6 +35,8 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
 @click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
               help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
+@click.option("--paths", type=click.IntRange(min=3),
+              help="Random architectures that additive scores; by default as many as evolution.")  # fmt: skip
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True,
               help="Held-out images that searches look at; the others tell what was found.")  # fmt: skip
 @click.option("--seeds", default="0", show_default=True, help="Of all that is drawn, such as 0,1,2.")

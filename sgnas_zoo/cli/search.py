@@ -33,6 +33,8 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
 @click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
               help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
+@click.option("--paths", type=click.IntRange(min=3),
+              help="Random architectures that additive scores; by default as many as evolution.")  # fmt: skip
 @click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Held-out images at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")

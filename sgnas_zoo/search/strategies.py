@@ -34,6 +34,7 @@ class Setting:
         generator: A generator of the space, if there is one.
         pool: Candidate pool of a greedily trained supernet, best first, if there is one.
         candidates: Best answers of a generator or an additive model that are scored; the best of them wins.
+        paths: Random architectures that an additive model is fitted to; by default as many as evolution scores.
         additive: An additive model of the supernet's scores, if there is one; else one is fitted.
     """
 
@@ -44,12 +45,13 @@ class Setting:
     generator: ArchGenerator | None = None
     pool: Sequence[Arch] = ()
     candidates: int = 1
+    paths: int | None = None
     additive: AdditiveModel | None = None
 
     @property
-    def evaluations(self) -> int:
-        """Architectures that evolution scores."""
-        return self.population * (1 + self.generations)
+    def fitted(self) -> int:
+        """Random architectures that an additive model is fitted to."""
+        return self.paths or self.population * (1 + self.generations)
 
 
 Strategy = Callable[[Setting], None]
@@ -95,10 +97,10 @@ def generator(setting: Setting) -> None:
 def additive(setting: Setting) -> None:
     """Score random architectures, fit a sum over layers to them, and score the best sums within the bounds.
 
-    The random ones are as many as evolution scores. They tell nothing about the bounds: one fit answers any of them.
+    The random ones tell nothing about the bounds: one fit answers any of them.
     """
     problem = setting.problem
-    model = setting.additive or fit_to_random(problem, setting.evaluations)
+    model = setting.additive or fit_to_random(problem, setting.fitted)
     bounds = problem.bounds or [Bound(table, table.maximum) for table in setting.costs[:1]]
     problem.evaluate(model.ranked(bounds, setting.candidates))
 

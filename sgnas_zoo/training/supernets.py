@@ -15,12 +15,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.cards import write_card
-from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.hub.supernets import TrainedSupernet, load_supernet, save_supernet
 from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.spaces import Arch, SearchSpace
-from sgnas_zoo.supernet import SAMPLERS, GreedySampler, PathSampler, Sampling, Supernet, with_smallest_kernels
+from sgnas_zoo.supernet import (
+    SAMPLERS,
+    GreedySampler,
+    PathSampler,
+    Sampling,
+    Supernet,
+    make_supernet,
+    with_smallest_kernels,
+)
 from sgnas_zoo.training.config import Optim, Paths
 from sgnas_zoo.training.data.calibration_images import calibration_images
 from sgnas_zoo.training.data.sources import LabelledImages
@@ -28,6 +37,7 @@ from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.loop.accumulation import launched
 from sgnas_zoo.training.loop.epochs import At, Row, Task, Trained
 from sgnas_zoo.training.loop.parallel import average_buffers
+from sgnas_zoo.training.options import PLACES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -89,6 +99,36 @@ class Growth:
     def resize(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) with the sides of this epoch: (N, C, H / 2, W / 2), or as they are."""
         return F.avg_pool2d(images, 2) if self.epoch < self.images else images
+
+
+def begin(
+    space: SearchSpace, classes: Sequence[str], pretrained: str | None, *, zero_init_last: bool
+) -> tuple[Supernet, dict[str, Any]]:  # fmt: skip
+    """A supernet to train, fresh or from the weights of another one, and what the record says of that one.
+
+    Args:
+        space: The space.
+        classes: Names of the classes; where the other supernet has the same, its classifier is kept.
+        pretrained: Folder or Hub repo of a supernet of the space.
+        zero_init_last: Start fresh residual layers as the identity.
+
+    Raises:
+        SpaceError: If the other supernet is of another space.
+        ArtifactError: If it cannot be loaded.
+    """
+    supernet = make_supernet(space, len(classes), zero_init_last=zero_init_last)
+    if pretrained is None:
+        return supernet, {}
+    before = load_supernet(pretrained)
+    if before.supernet.space != space:
+        raise SpaceError(f"{pretrained} is a supernet of {before.supernet.space.name}; name one of {space.name}.")
+    kept = before.supernet.state_dict()
+    if before.classes != tuple(classes):
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith("classifier.")}
+    supernet.load_state_dict(kept, strict=False)
+    source = before.source and before.source.named()
+    hours = sum(before.training.get(name) or 0 for name in ("hours", "earlier_hours"))
+    return supernet, {"started_from": {"loaded_from": source}, "earlier_hours": hours}
 
 
 def make_sampler(
@@ -195,9 +235,9 @@ def start(
         resolution: Input side in pixels.
         images: What it is trained on; some of them calibrate what is inherited.
         seed: Draws these.
-        settings: Of the training, for the record.
+        settings: Of the training, for the record, with what it started from.
     """
-    told = {name: value for name, value in settings.items() if name != "dataset"}
+    told = {name: value for name, value in settings.items() if name not in PLACES}
     calibration = calibration_images(images, CALIBRATION_IMAGES, resolution, seed)
     return TrainedSupernet(supernet, resolution, images.classes, PREPROCESSING, images.record, told, calibration)
 

@@ -109,10 +109,12 @@ def test_a_run_in_another_precision_is_no_continuation(colours, tmp_path, monkey
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (5, 2), (7, 2)])
-def test_gradients_of_depthwise_convolutions_under_autocast(kernel, stride, dtype):
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side"), [(3, 1, 9), (5, 1, 9), (5, 2, 9), (7, 2, 9), (7, 1, 2), (3, 1, 1)]
+)
+def test_gradients_of_depthwise_convolutions_under_autocast(kernel, stride, side, dtype):
     torch.manual_seed(0)
-    x, weight = torch.randn(2, 6, 9, 9, requires_grad=True), torch.randn(6, 1, kernel, kernel, requires_grad=True)
+    x, weight = torch.randn(2, 6, side, side, requires_grad=True), torch.randn(6, 1, kernel, kernel, requires_grad=True)
     with torch.autocast("cpu", dtype):
         out = depthwise_conv(x, weight, stride)
     assert out.dtype == dtype

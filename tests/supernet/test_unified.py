@@ -435,7 +435,7 @@ SIDES = st.integers(1, 9)
     stride=st.sampled_from((1, 2)),
     layout=st.sampled_from((torch.contiguous_format, torch.channels_last)),
 )
-def test_the_weight_gradient_is_that_of_torch(shape, kernel, stride, layout):
+def test_outputs_and_gradients_are_those_of_torch(shape, kernel, stride, layout):
     x = noise(*shape).contiguous(memory_format=layout)
     for found, wanted in own_and_torch(x, noise(shape[1], 1, kernel, kernel, seed=2), stride):
         assert found.shape == wanted.shape
@@ -468,11 +468,36 @@ def test_only_the_gradient_that_is_wanted_is_there(kernel, leaf):
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "side", "tiled"),
-    [(3, 1, 2, True), (3, 2, 3, False), (5, 2, 4, True), (5, 2, 5, False), (5, 1, 16, True), (7, 2, 6, True)],
+    [
+        (3, 1, 2, True),
+        (3, 2, 3, False),
+        (5, 2, 4, True),
+        (5, 2, 5, False),
+        (5, 1, 16, True),
+        (7, 2, 6, True),
+        (1, 1, 4, False),
+        (7, 1, 1, False),
+    ],
 )
 def test_tiles_are_for_kernels_wider_than_the_map_and_wide_ones_of_stride_one(kernel, stride, side, tiled):
     out = depthwise_conv(noise(2, 3, side, side), noise(3, 1, kernel, kernel).requires_grad_(), stride)
     assert (type(out.grad_fn).__name__ == "_TiledDepthwiseBackward") == tiled
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(1, 7, 1), (1, 3, 2), (2, 7, 1), (3, 7, 2), (4, 7, 1)])
+def test_kernels_are_cut_to_what_meets_the_map(side, kernel, stride, monkeypatch):
+    """With a bias, as in evaluation; what is left out has a gradient of zero."""
+    x, weight, bias = noise(2, 3, side, side), noise(3, 1, kernel, kernel).requires_grad_(), noise(3)
+    wanted, sizes, convolve = F.conv2d(x, weight, bias, stride, kernel // 2, groups=3), [], F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda x, weight, *rest, **named: (
+        sizes.append(weight.shape[-1]) or convolve(x, weight, *rest, **named)
+    ))  # fmt: skip
+    found = depthwise_conv(x, weight, stride, bias)
+    assert sizes == ([] if side == 1 else [min(kernel, 2 * side - 1)])
+    assert far(found, wanted) < 1e-12
+    (gradient,) = torch.autograd.grad(found.square().sum(), weight)
+    edge = (kernel - min(kernel, 2 * side - 1)) // 2
+    assert gradient.count_nonzero() == gradient[..., edge : kernel - edge, edge : kernel - edge].count_nonzero() > 0
 
 
 def test_without_gradients_it_is_torch_alone():

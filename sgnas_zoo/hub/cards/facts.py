@@ -132,7 +132,7 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
         "counts": {name.replace("_", " "): f"{value:,.0f}" for name, value in counts.items() if value is not None},
         "figures": {code(name[5:]): f"{value:.2f}" for name, value in figures.items() if value is not None},
         **evidence(evaluation),
-        "parts": made_from(evaluation),
+        "parts": [*made_from(training), *made_from(evaluation)],
         **trained_with(training, training, "train_supernet"),
     }
 

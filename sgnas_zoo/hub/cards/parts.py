@@ -15,7 +15,7 @@ from sgnas_zoo.zoo import zoo_entries
 
 Facts = dict[str, Any]
 
-OUTCOMES = ("recipe", "hours", "processes", "final")
+OUTCOMES = ("recipe", "hours", "processes", "final", "started_from", "earlier_hours")
 """What stands among the settings of a training without being one."""
 FROM_SCRATCH = ("untrained", "retrained")
 """Weights that come from no others, whatever else a record still says."""
@@ -112,7 +112,7 @@ def trained_with(training: Fields, ran: Fields, default: str | None) -> Facts:
     """A training's recipe, its settings with their digest, and what the run took."""
     recipe = training.text("recipe") or default
     settings = {name: value for name, value in training.values.items() if name not in OUTCOMES}
-    took = {name: ran.number(name) for name in ("hours", "processes")}
+    took = {name: ran.number(name) for name in ("hours", "processes", "earlier_hours")}
     recorded = recipe is not None and bool(settings)
     return {
         "recipe": code(recipe) if recorded else None,
@@ -189,7 +189,8 @@ def row(part: Fields, asked: str, *got: str) -> list[str]:
     return [f"{known[0] / 1e6:,.4g}", *answers, f"{known[-1] / known[0]:.2%}"]
 
 
-def _took(hours: float | None, processes: float | None) -> str:
+def _took(hours: float | None, processes: float | None, earlier_hours: float | None) -> str:
     """How long a run was, in words; empty where nobody noted it."""
     count = f" on {processes:,.0f} process{'es' if processes > 1 else ''}" if processes else ""
-    return f"{hours:,.3g} hours{count}" if hours is not None else ""
+    before = f", after {earlier_hours:,.3g} hours for the weights that it started from" if earlier_hours else ""
+    return f"{hours:,.3g} hours{count}{before}" if hours is not None else ""

@@ -44,6 +44,7 @@ def search_supernet(supernet: str | Path, dataset: str | Path, **options: Any) -
         options: ``strategy`` ("evolution", "additive", "nsga2", "greedy", "generator", "random"), budgets by name
             (``flops``, ``latency``, ...), ``objectives`` (``("accuracy", "flops")``), ``population`` (50),
             ``generations`` (20), ``candidates`` (1 answer of a generator or an additive model that is scored),
+            ``paths`` (random ones that an additive model is fitted to; by default as many as evolution scores),
             ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``image_column``, ``label_column``,
             ``workers`` (2 decoding processes), and ``scores``, a file in which scores are kept.
 
@@ -70,8 +71,9 @@ def compare_strategies(
         dataset: Hub id or folder of what the supernets were trained on.
         options: ``cost`` ("flops"), ``supernets`` (folder or repo by the name of a strategy; "" for all others),
             ``generator``, ``profile``, ``population``, ``generations``, ``candidates`` (1 answer of a generator or an
-            additive model that is scored), ``images`` (2000 that searches look at), ``seeds`` (``(0,)``), ``truth``
-            (file of a truth table, which judges what was found), ``workers``, ``image_column``, ``label_column``.
+            additive model that is scored), ``paths`` (random ones that an additive model is fitted to; by default as
+            many as evolution scores), ``images`` (2000 that searches look at), ``seeds`` (``(0,)``), ``truth`` (file of
+            a truth table, which judges what was found), ``workers``, ``image_column``, ``label_column``.
 
     Returns:
         ``rows``, one for each search, ``totals`` by strategy, and what they were made with. With a truth table rows
@@ -106,10 +108,8 @@ class PlannedSearch:
         self.trained.supernet.to(self.accelerator.device)
         score: Any = InheritedAccuracy(self.trained, self.held, self.accelerator, workers=self.workers)
         if scores is not None:
-            search, writes = self.search, self.accelerator.is_main_process
-            total = 0 if search.strategy == "generator" else search.population * (1 + search.generations)
-            total += search.candidates if search.strategy in ("generator", "additive") else 0
-            score = EvaluationLog(scores, search.space, score, writes=writes, total=total)
+            writes = self.accelerator.is_main_process
+            score = EvaluationLog(scores, self.search.space, score, writes=writes, total=self.search.most_scores())
         result = self.search.run(score)
         self.accelerator.end_training()
         return {**result, "dataset": dict(self.held.record), "weights": self.trained.origin()}
@@ -119,8 +119,8 @@ def plan_search(
     supernet: str | Path, dataset: str | Path, *, strategy: str = "evolution", space: str | None = None,
     objectives: Sequence[str] = (ACCURACY, "flops"), generator: ArchGenerator | str | Path | None = None,
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 5000, seed: int = 0,
-    workers: int = 2, candidates: int = 1, image_column: str | None = None, label_column: str | None = None,
-    **budgets: Amount | None,
+    workers: int = 2, candidates: int = 1, paths: int | None = None, image_column: str | None = None,
+    label_column: str | None = None, **budgets: Amount | None,
 ) -> PlannedSearch:  # fmt: skip
     """Put a search together, and refuse what cannot be found before anything is measured; see ``search_supernet``."""
     STRATEGIES[strategy]
@@ -139,7 +139,7 @@ def plan_search(
     makes = find_generator(generator, own.name) if strategy == "generator" or generator else None
     tables = cost_tables(own, trained.supernet.num_classes, [*limits, *objectives], profile)
     wanted = Search(
-        own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed, candidates
+        own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed, candidates, paths
     )
     accelerator = make_accelerator()
     held = held_out_images(trained, Source(str(dataset), image_column, label_column), images)
@@ -202,7 +202,7 @@ def plan_comparison(
     cost: str = "flops", supernets: Mapping[str, str | Path] | None = None, generator: str | Path | None = None,
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 2000,
     seeds: Sequence[int] = (0,), truth: str | Path | None = None, workers: int = 2, candidates: int = 1,
-    image_column: str | None = None, label_column: str | None = None,
+    paths: int | None = None, image_column: str | None = None, label_column: str | None = None,
 ) -> PlannedComparison:  # fmt: skip
     """Put a comparison together, and refuse what cannot be found first; see ``compare_strategies``."""
     own, names = SPACES[space], list(dict.fromkeys(strategies))
@@ -221,7 +221,7 @@ def plan_comparison(
     tables = {place: cost_tables(own, net.supernet.num_classes, [cost], profile) for place, net in nets.items()}
     searches = {
         name: Search(own, tables[place], name, {}, (ACCURACY, cost), population, generations,
-                     makes if name == "generator" else None, net.pool, candidates=candidates)
+                     makes if name == "generator" else None, net.pool, candidates=candidates, paths=paths)
         for name, (place, net) in chosen.items()
     }  # fmt: skip
     comparison.check_budgets(list(searches.values()), cost, limits)

@@ -116,6 +116,7 @@ def report(record: Mapping[str, Any]) -> str:
         f"Every strategy answers the same budgets of {unit}, in turn. A score is the top-1 of inherited and calibrated "
         f"weights on {settings['images']:,} held-out images; *unseen* is that of what was found on the other held-out "
         f"images. Population {settings['population']}, {settings['generations']} generations after the first, "
+        f"{_paths(settings.get('paths'))}"
         f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}.",
         "",
         *([_judge(truth), ""] if truth else []),
@@ -152,6 +153,11 @@ def _averaged(seeds: int) -> str:
     if seeds == 1:
         return "Means over the budgets, and sums"
     return f"Means over the budgets and {seeds} seeds, ± their standard error over seeds, and sums of one seed"
+
+
+def _paths(count: int | None) -> str:
+    """What is said of the random architectures of the additive strategy, if they were told apart."""
+    return f"{count:,} random architectures behind the additive model, " if count else ""
 
 
 def _judge(truth: Mapping[str, Any]) -> str:

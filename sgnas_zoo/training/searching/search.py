@@ -38,6 +38,7 @@ class Search:
         pool: Candidate pool of the supernet, if it has one.
         seed: Of all that is drawn.
         candidates: Best answers of a generator or an additive model that are scored.
+        paths: Random architectures that an additive model is fitted to; by default as many as evolution scores.
         additive: An additive model of the supernet's scores, if one was fitted before.
 
     Raises:
@@ -56,6 +57,7 @@ class Search:
     pool: Sequence[Arch] = ()
     seed: int = 0
     candidates: int = 1
+    paths: int | None = None
     additive: AdditiveModel | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class Search:
         if self.strategy != "additive" or self.additive:
             return self, {"evaluations": 0, "seconds": 0.0}
         started, problem = time.monotonic(), Problem(self.space, [], score, self.seed)
-        model = fit_to_random(problem, self._setting(problem).evaluations)
+        model = fit_to_random(problem, self._setting(problem).fitted)
         spent = {"evaluations": problem.evaluations, "seconds": round(time.monotonic() - started, 1)}
         return replace(self, additive=model), spent
 
@@ -113,10 +115,16 @@ class Search:
             "seconds": round(time.monotonic() - started, 1),
         }
 
+    def most_scores(self) -> int:
+        """Scores that it asks for at most."""
+        evolved = self.population * (1 + self.generations)
+        asked = {"generator": self.candidates, "additive": (self.paths or evolved) + self.candidates}
+        return asked.get(self.strategy, evolved)
+
     def _setting(self, problem: Problem) -> Setting:
         return Setting(
             problem, self.population, self.generations, self.costs(), self.generator, self.pool, self.candidates,
-            self.additive,
+            self.paths, self.additive,
         )  # fmt: skip
 
     def _row(self, problem: Problem, arch: Arch) -> dict[str, Any]:

@@ -439,7 +439,7 @@ def test_broken_images(tmp_path, what):
     assert skipping[0] is not None
     failing = TransformedImages(images, noisy, on_corrupt="fail")
     assert failing[0] is not None
-    with pytest.raises(DataError, match=r"The image in row 1 of the split test of .* cannot be read; mend it"):
+    with pytest.raises(DataError, match=r"The image in row 1 of the split test of .* cannot be read; replace it"):
         failing[1]
 
 

@@ -1,0 +1,70 @@
+"""A supernet that starts from the weights of another one."""
+
+import json
+
+import pytest
+import torch
+from recipe_runs import SUPERNET, run_recipe
+
+from sgnas_zoo.errors import ArtifactError, SpaceError
+from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.supernets import begin
+
+COLOURS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def trained(colours, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("started") / "first"
+    _train(colours, folder)
+    return folder
+
+
+def _train(images, folder, *options, code=0):
+    step = ("--workers", 0, "--batch-size", 16, "--limit", 40, "--epochs", 1, "--dataset", images)
+    return run_recipe("train_supernet", *SUPERNET, *step, *options, "--output", folder, code=code)
+
+
+def test_it_has_all_weights_and_statistics_of_the_other_one(trained):
+    supernet, _ = begin(SPACES["sgnas_micro"], COLOURS, str(trained), zero_init_last=True)
+    wanted = load_supernet(trained).supernet.state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in supernet.state_dict().items())
+
+
+@pytest.mark.parametrize("classes", [("blue", "green", "red"), ("a", "b")])
+def test_a_classifier_of_other_classes_is_new(trained, classes):
+    supernet, _ = begin(SPACES["sgnas_micro"], classes, str(trained), zero_init_last=False)
+    wanted = load_supernet(trained).supernet.state_dict()
+    for name, tensor in supernet.state_dict().items():
+        if not name.startswith("classifier."):
+            assert torch.equal(tensor, wanted[name])
+    assert supernet.classifier.weight.shape[0] == len(classes)
+    assert not torch.equal(supernet.classifier.weight[:2], wanted["classifier.weight"][:2])
+
+
+def test_record_and_card_say_what_it_started_from_and_how_long_that_took(colours, trained, tmp_path):
+    config = trained / "config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({**told, "training": {**told["training"], "hours": 2.5}}))
+    _train(colours, tmp_path / "second", "--pretrained", trained, "--smallest-kernels", 0)
+    second = json.loads((tmp_path / "second" / "config.json").read_text())["training"]
+    assert second["earlier_hours"] == 2.5
+    assert second["started_from"]["loaded_from"]["id"] == "first"
+    assert str(tmp_path) not in json.dumps(second)
+    _train(colours, tmp_path / "third", "--pretrained", tmp_path / "second", "--smallest-kernels", 0)
+    third = json.loads((tmp_path / "third" / "config.json").read_text())["training"]
+    assert third["earlier_hours"] == 2.5 + second["hours"]
+    page = (tmp_path / "third" / "README.md").read_text()
+    assert "| started from | `second` | - |" in page
+    assert "after 2.5 hours for the weights that it started from" in page
+
+
+def test_what_it_cannot_start_from_is_refused(colours, trained, tmp_path):
+    with pytest.raises(SpaceError, match="is a supernet of sgnas_micro; name one of sgnas_cifar"):
+        begin(SPACES["sgnas_cifar"], COLOURS, str(trained), zero_init_last=False)
+    with pytest.raises(ArtifactError):
+        begin(SPACES["sgnas_micro"], COLOURS, str(tmp_path), zero_init_last=False)
+    said = _train(colours, tmp_path / "run", "--pretrained", trained, "--smallest-kernels", 0.5, code=2)
+    assert "with --pretrained give --smallest-kernels 0" in said
+    assert not (tmp_path / "run").exists()
