@@ -95,7 +95,7 @@ def main(config: Config) -> None:
         "mean_top1": fmean(inherited),
         **{f"{name}_alone": agreement(amounts, true) for name, amounts in costs.items()},
         "dataset": dict(held.record),
-        "weights": {**trained.origin(), "supernet": trained.source and trained.source.named()},
+        "weights": trained.named_origin(),
         "training": dict(trained.training),
         "truth": dict(truth.record),
         "settings": {name: value for name, value in settings.items() if name not in (*PLACES, "truth")},

@@ -93,19 +93,25 @@ class TrainedSupernet:
         source = None if self.source is None else asdict(self.source)
         return {"supernet": source, "dataset": self.dataset["source"], "trained_at": self.resolution}
 
+    def named_origin(self) -> dict[str, Any]:
+        """The same for a record that others read: of a folder its name, not where it lies."""
+        return {**self.origin(), "supernet": self.source and self.source.named()}
+
     def caveat(self, macs: Mapping[int, int]) -> str:
-        """One line that says what the weights were trained on, where that is not what the space was made for.
+        """One line that says what the weights know, where that is not what the space was made for, and what then to do.
 
         Args:
             macs: MACs of a network of it, by side in pixels.
         """
-        costs = ", ".join(f"{count / 1e6:.1f}M at {side} px" for side, count in macs.items())
+        costs = " and ".join(f"{count / 1e6:.1f}M MACs at {side} px" for side, count in macs.items())
         space = self.supernet.space
         native = "ImageNet" if space.num_classes == 1000 else f"what {space.name} is made for"
+        few = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
         return (
-            f"These weights were trained on {brief(self.dataset['source'], 100)} at {self.resolution} px with "
-            f"{self.supernet.num_classes} classes, not on {native} ({space.resolution} px, {space.num_classes} classes)"
-            f"; the network has {costs} MACs: give it images of that kind, or fine-tune it (recipes/finetune.py)."
+            f"These weights were trained on the {self.supernet.num_classes} classes of "
+            f"{brief(self.dataset['source'], 100)} ({brief(few, 100)}) at {self.resolution} px, not on {native} "
+            f"({space.num_classes} classes, {space.resolution} px); the network has {costs}. Give it such images, "
+            "or fine-tune it for classes of your own (recipes/finetune.py)."
         )
 
     def calibration_batches(self) -> Iterator[Tensor]:

@@ -271,7 +271,7 @@ def test_a_new_head_is_told_of(made):
 
 
 def test_both_sides_are_stated_of_inherited_networks(tmp_path):
-    with pytest.warns(UserWarning, match=r"the network has 2\d\d\.\dM at 224 px, \d+\.\dM at 64 px MACs"):
+    with pytest.warns(UserWarning, match=r"the network has 2\d\d\.\dM MACs at 224 px and \d+\.\dM MACs at 64 px"):
         model = create_model(flops=300e6, pretrained=True)
     arch = IMAGENET.parse(model.zoo["arch"])
     there = native_conditions(IMAGENET, form="search", resolution=64, num_classes=10)

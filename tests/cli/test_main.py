@@ -203,7 +203,8 @@ def test_generate_writes_inherited_weights(made, tmp_path):
     (record,) = json.loads(out)
     assert record["weights"] == "inherited"
     assert record["macs"] <= 4e6
-    assert "trained on noise at 32 px with 3 classes" in err
+    assert "trained on the 3 classes of noise" in err
+    assert "at 32 px, not on" in err
     assert "weights are inherited" in err
     assert "inherited from a supernet" in (tmp_path / "model" / "README.md").read_text()
     model = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)

@@ -113,7 +113,7 @@ def test_a_supernet_and_its_generator_make_a_model_with_weights(supernet, genera
     assert "/" not in json.dumps([dict(trained.dataset), dict(trained.training)])  # no path of this machine
     for name in ("curves.png", "settings.yaml", "README.md", "calibration.safetensors"):
         assert (supernet / name).is_file()
-    with pytest.warns(UserWarning, match="trained on colours at 16 px with 3 classes"):
+    with pytest.warns(UserWarning, match=r"trained on the 3 classes of colours \(\w+, \w+, \w+\) at 16 px"):
         model = sgnas_zoo.create_model(flops=4e6, pretrained=supernet, generator=generator)
     assert model.num_classes == 3
     assert model.zoo["macs"] <= 4e6
@@ -255,7 +255,7 @@ def test_spaces_of_choices_train_generate_and_search_by_the_same_commands(images
     result = invoke("train_generator.py", "--supernet", made, "--dataset", images, "--output", generator, *more)
     assert result.exit_code == 0, result.output
 
-    with pytest.warns(UserWarning, match="trained on colours at 32 px with 3 classes"):
+    with pytest.warns(UserWarning, match=r"trained on the 3 classes of colours \(\w+, \w+, \w+\) at 32 px"):
         model = sgnas_zoo.create_model(**budget, pretrained=made, generator=generator)
     assert model.zoo["space"] == space
     assert 0.99 * limit <= model.zoo[cost] <= limit

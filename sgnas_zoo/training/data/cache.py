@@ -85,25 +85,25 @@ def cached(images: LabelledImages, cut: Cut, side: int, *, workers: int = 0, qui
     """
     if images.record["streaming"]:
         raise DataError("A stream cannot be cached; leave out --cache or --streaming.")
-    told = _told(images, cut, side)
+    labels = np.asarray(images.rows["label"][:], np.int64)
+    told = _told(images, labels, cut, side)
     folder = cache_folder() / hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=10).hexdigest()
     then = f"free {_size(told):,} bytes there, name another place with XDG_CACHE_HOME, or leave out --cache"
     with writing(folder.parent, then):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            found = _opened(folder, told, images)
+            found = _opened(folder, told, images, labels)
             if found is None:
                 with among_others(folder, replacing=(PIXELS, TOLD)) as part, writing(folder.parent, then):
                     _build(part, told, images, cut, workers, quiet)
-                found = _opened(folder, told, images)
+                found = _opened(folder, told, images, labels)
     if found is None:
         raise DataError(f"The cache {folder} does not keep what is written to it; leave out --cache.")
     return found
 
 
-def _told(images: LabelledImages, cut: Cut, side: int) -> dict[str, Any]:
+def _told(images: LabelledImages, labels: NDArray[np.int64], cut: Cut, side: int) -> dict[str, Any]:
     """What a cache is of: the same for the same images, whoever asks."""
-    labels = np.asarray(images.rows["label"][:], np.int64)
     return {
         "version": VERSION, "side": side, "cut": repr(cut),
         "images": dict(images.record), "labels": hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest(),
@@ -115,7 +115,9 @@ def _size(told: Mapping[str, Any]) -> int:
     return int(told["images"]["rows"] * told["side"] ** 2 * 3)
 
 
-def _opened(folder: Path, told: Mapping[str, Any], images: LabelledImages) -> CachedImages | None:
+def _opened(
+    folder: Path, told: Mapping[str, Any], images: LabelledImages, labels: NDArray[np.int64]
+) -> CachedImages | None:  # fmt: skip
     """What is in a folder, if that is a whole cache of these images."""
     try:
         said = json.loads((folder / TOLD).read_text())
@@ -132,7 +134,7 @@ def _opened(folder: Path, told: Mapping[str, Any], images: LabelledImages) -> Ca
         readable[said["unreadable"]] = False
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return CachedImages(pixels, np.asarray(images.rows["label"][:], np.int64), readable, images)
+    return CachedImages(pixels, labels, readable, images)
 
 
 def _looked_at(size: int) -> list[int]:

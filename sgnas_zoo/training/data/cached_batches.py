@@ -114,8 +114,7 @@ def cached_for_training(
     if look.crop != "pad" or look.color_jitter or look.auto_augment or look.re_prob:
         raise DataError("--cache moves and flips images of one size; add --crop pad, without colour jitter or erasing.")
     resize = transforms.Resize(look.size, str_to_interp_mode(look.interpolation))
-    cut = transforms.Compose([resize, transforms.CenterCrop(look.size), MaybePILToTensor()])
-    found = cached(images, cut, look.size, workers=workers, quiet=quiet)
+    found = _cached([resize, transforms.CenterCrop(look.size)], look.size, images, workers, quiet)
     return CachedRows(found, look.mean, look.std, look.size // 8, seed, on_corrupt)
 
 
@@ -133,9 +132,13 @@ def cached_for_measuring(
     height, width = before[-1].size
     if height != width:
         raise DataError(f"--cache holds square images, not {height} x {width} pixels; leave it out.")
-    cut = transforms.Compose([*before, MaybePILToTensor()])
-    found = cached(images, cut, height, workers=workers, quiet=quiet)
+    found = _cached(before, height, images, workers, quiet)
     return CachedRows(found, normalise.mean.tolist(), normalise.std.tolist(), on_corrupt=on_corrupt)
+
+
+def _cached(steps: Sequence[Any], side: int, images: LabelledImages, workers: int, quiet: bool) -> CachedImages:
+    """Images that went through some steps, which make them square."""
+    return cached(images, transforms.Compose([*steps, MaybePILToTensor()]), side, workers=workers, quiet=quiet)
 
 
 def draws(seed: int, index: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class PlannedSearch:
             score = EvaluationLog(scores, self.search.space, score, writes=writes, total=self.search.most_scores())
         result = self.search.run(score)
         self.accelerator.end_training()
-        return {**result, "dataset": dict(self.held.record), "weights": self.trained.origin()}
+        return {**result, "dataset": dict(self.held.record), "weights": self.trained.named_origin()}
 
 
 def plan_search(
@@ -280,7 +280,7 @@ def _supernets(
 
 def _told(net: TrainedSupernet) -> dict[str, Any]:
     """What a comparison tells of a supernet."""
-    return {**net.origin(), "supernet": net.source and net.source.named(), "training": dict(net.training)}
+    return {**net.named_origin(), "training": dict(net.training)}
 
 
 def _generator(place: str | Path | None, space: str) -> tuple[ArchGenerator, float]:

@@ -149,6 +149,18 @@ def test_an_additive_model_answers_any_bounds_without_further_scores():
         assert found["best"]["top1"] == max(map(landscape.value, fits))
 
 
+def test_an_additive_model_is_fitted_to_as_many_paths_as_asked_for():
+    space = SPACES["nas_bench_macro"]
+    for paths, count in ((40, 40), (None, 19 - 1)):
+        landscape = Landscape(space)
+        search = a_search(space, "additive", limits={"flops": middle(tables_of(space)["flops"])}, paths=paths)
+        learned, spent = search.learn(landscape)
+        assert spent["evaluations"] == len(landscape.asked) == count
+        assert learned.run(landscape)["evaluations"] == 1
+        found = search.run(Landscape(space))
+        assert count <= found["evaluations"] <= count + 1 == search.most_scores()
+
+
 @pytest.mark.parametrize(("name", "cost", "strategy"), [*each_strategy()])
 def test_every_strategy_on_every_space_keeps_the_budget_of_every_cost(name, strategy, cost):
     space, landscape = SPACES[name], Landscape(SPACES[name])
@@ -159,6 +171,7 @@ def test_every_strategy_on_every_space_keeps_the_budget_of_every_cost(name, stra
     result = search.run(landscape)
     assert result["evaluations"] == len(landscape.asked)
     assert result["evaluations"] == 1 if strategy == "generator" else 6 < result["evaluations"] <= 19
+    assert result["evaluations"] <= search.most_scores()
     assert max(landscape.asked.values()) == 1  # nothing is scored twice
     candidates = [*landscape.asked][-1:] if strategy == "additive" else [*landscape.asked]
     assert all(table.measure(arch) <= most for arch in candidates)
