@@ -25,9 +25,10 @@ from timm.scheduler import create_scheduler_v2
 
 from sgnas_zoo.errors import printable
 from sgnas_zoo.models.origin import caveat
-from sgnas_zoo.training.config import FACTOR, Augment, Data, Fit, Optim, Reading, Run, Steps, Weighted
+from sgnas_zoo.training.config import FACTOR, Augment, Data, Distil, Fit, Optim, Reading, Run, Steps, Weighted
 from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.data.transforms import Look
+from sgnas_zoo.training.distillation import Teacher, make_teacher
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.networks import arch_of, counted, input_side, make_network, set_input
@@ -48,6 +49,7 @@ class Config:
     layer_decay: float | None = option("Factor of the rate from a group of layers to the one before.", None, FACTOR)
     sched: Literal["cosine", "constant"] = option("Schedule of the rate.", "cosine")
     augment: Augment = group(Augment)
+    distil: Distil = group(Distil)
     fit: Fit = group(
         Fit, opt="sgd", warmup_lr=0, ema_decay=0, drop_rate=0, crop_scale=0.35, color_jitter=0, eval_every=1
     )  # fmt: skip
@@ -83,6 +85,7 @@ def main(config: Config) -> None:
     )  # fmt: skip
     loader = training_loader(kept, harder, accelerator, config)
     watched, final_loader = look_loaders(held, final, network, accelerator, config)
+    teacher = make_teacher(config.distil, kept.classes, look)
 
     def schedule(optimizer: Any, updates: int) -> Any:
         return create_scheduler_v2(
@@ -91,13 +94,15 @@ def main(config: Config) -> None:
         )[0]  # fmt: skip
 
     decay = config.layer_decay
-    fitted = fit(network, loader, watched, accelerator, "finetune", config, schedule=schedule, layer_decay=decay)
+    fitted = fit(
+        network, loader, watched, accelerator, "finetune", config, schedule=schedule, teacher=teacher, layer_decay=decay
+    )
     if fitted is not None:
-        told = partial(describe, kept=kept, config=config)
+        told = partial(describe, kept=kept, config=config, teacher=teacher)
         finish(fitted, "fine-tuned", final, final_loader, accelerator, config, told)
 
 
-def describe(trained: Any, kept: LabelledImages, config: Config) -> None:
+def describe(trained: Any, kept: LabelledImages, config: Config, teacher: Teacher | None) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     own: dict[str, Any] = getattr(trained, "zoo", {})
     made: dict[str, Any] = {
@@ -109,6 +114,7 @@ def describe(trained: Any, kept: LabelledImages, config: Config) -> None:
     training = training_record("finetune", config)
     trained.zoo = {
         **made, "dataset": dict(kept.record), "trained_at": input_side(trained), "training": training,
+        **(teacher.told() if teacher else {}),
     }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from sgnas_zoo.training.config import (
     SHARE,
     Augment,
     Data,
+    Distil,
     Fit,
     Network,
     Optim,
@@ -39,6 +40,7 @@ from sgnas_zoo.training.config import (
 )
 from sgnas_zoo.training.data.sources import LabelledImages
 from sgnas_zoo.training.data.transforms import Look
+from sgnas_zoo.training.distillation import Teacher, make_teacher
 from sgnas_zoo.training.fields import group, option
 from sgnas_zoo.training.fitting import finish, fit, look_loaders, open_images
 from sgnas_zoo.training.options import recipe, training_record
@@ -62,6 +64,7 @@ class Config:
     decay_epochs: float = option("Epochs between two steps of the rate.", 3, ABOVE_0)
     decay_rate: float = option("Factor of a step; exponent of poly.", 0.963, SHARE)
     augment: Augment = group(Augment)
+    distil: Distil = group(Distil)
     fit: Fit = group(
         Fit, opt="rmsproptf", warmup_lr=1e-4, ema_decay=0.99995, drop_rate=0.2, crop_scale=0.08, color_jitter=0.4,
         eval_every=5,
@@ -103,6 +106,7 @@ def main(config: Config) -> None:
     )  # fmt: skip
     loader = training_loader(kept, harder, accelerator, config)
     watched, final_loader = look_loaders(held, final, network, accelerator, config)
+    teacher = make_teacher(config.distil, kept.classes, look)
 
     def schedule(optimizer: Any, updates: int) -> Any:
         return create_scheduler_v2(
@@ -111,18 +115,22 @@ def main(config: Config) -> None:
             step_on_epochs=False, updates_per_epoch=updates,
         )[0]  # fmt: skip
 
-    fitted = fit(network, loader, watched, accelerator, "retrain", config, schedule=schedule, eps=config.opt_eps)
+    fitted = fit(
+        network, loader, watched, accelerator, "retrain", config, schedule=schedule, teacher=teacher,
+        eps=config.opt_eps,
+    )  # fmt: skip
     if fitted is not None:
-        told = partial(describe, kept=kept, config=config)
+        told = partial(describe, kept=kept, config=config, teacher=teacher)
         finish(fitted, "retrained", final, final_loader, accelerator, config, told)
 
 
-def describe(trained: Any, kept: LabelledImages, config: Config) -> None:
+def describe(trained: Any, kept: LabelledImages, config: Config, teacher: Teacher | None) -> None:
     """Note in the model what it is and what it was trained on; its config and card say so."""
     made = {**networks.arch_of(trained), **getattr(trained, "zoo", {}), **networks.counted(trained)}
     training = training_record("retrain", config)
     trained.zoo = {
         **made, "dataset": dict(kept.record), "trained_at": networks.input_side(trained), "training": training,
+        **(teacher.told() if teacher else {}),
     }  # fmt: skip
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from sgnas_zoo.costs.table import CostTable
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces.variants import Merge
 
 
@@ -25,15 +28,29 @@ def expected_cost(table: CostTable, probs: Tensor) -> Tensor:
     total = probs.new_full(probs.shape[:-3], table.fixed)
     for layer, costs in enumerate(table.layers):
         outcome = variant_probs(table.space.merge(layer), probs[..., layer, :, :])
-        total = total + outcome @ probs.new_tensor(costs)
+        total = total + outcome @ _costs(costs, probs.dtype, probs.device)
     return total
 
 
 def variant_probs(merge: Merge, probs: Tensor) -> Tensor:
     """Probabilities (..., variants) of what one layer's slots add up to, from ``probs`` (..., slots, choices)."""
     states = probs.new_ones((*probs.shape[:-2], 1))
-    for slot, step in enumerate(merge.steps):
-        sources, choices, targets = (torch.tensor(column, device=probs.device) for column in zip(*step, strict=True))
+    for slot, (step, columns) in enumerate(zip(merge.steps, _columns(merge, probs.device), strict=True)):
+        sources, choices, targets = columns
         flow = states[..., sources] * probs[..., slot, :][..., choices]
         states = probs.new_zeros((*flow.shape[:-1], step[-1].target + 1)).index_add(-1, targets, flow)
     return states
+
+
+@lru_cache(maxsize=1024)
+@plain_torch()
+def _costs(costs: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Costs of a layer's variants (variants,), copied to a device once."""
+    return torch.tensor(costs, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=1024)
+@plain_torch()
+def _columns(merge: Merge, device: torch.device) -> list[list[Tensor]]:
+    """Sources, choices and targets (transitions,) of every slot, copied to a device once."""
+    return [[torch.tensor(column, device=device) for column in zip(*step, strict=True)] for step in merge.steps]

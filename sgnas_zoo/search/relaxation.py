@@ -22,7 +22,13 @@ def allowed_mask(space: SearchSpace) -> Tensor:
     return mask
 
 
+@lru_cache(maxsize=64)
+@plain_torch()
+def _forbidden(space: SearchSpace, device: torch.device) -> Tensor:
+    """The opposite of ``allowed_mask``, copied to a device once."""
+    return ~allowed_mask(space).to(device)
+
+
 def log_probs(space: SearchSpace, logits: Tensor) -> Tensor:
     """Log-probabilities (..., layers, slots, choices) of logits of that shape, ``-inf`` where the space forbids."""
-    forbidden = ~allowed_mask(space).to(logits.device)
-    return torch.log_softmax(logits.masked_fill(forbidden, -torch.inf), -1)
+    return torch.log_softmax(logits.masked_fill(_forbidden(space, logits.device), -torch.inf), -1)

@@ -13,7 +13,8 @@ from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.spaces.arch import Picks
 from sgnas_zoo.supernet.depthwise import speed_up_depthwise
-from sgnas_zoo.supernet.layer import DROPPED, add_up
+from sgnas_zoo.supernet.layer import add_up
+from sgnas_zoo.supernet.shares import Shares, by_layer
 from sgnas_zoo.supernet.supernet import Supernet
 
 
@@ -83,8 +84,8 @@ class ChoiceSupernet(Supernet):
             for number, picks in enumerate(path.picks):
                 x = self.run(number, picks, x)
         else:
-            for number, probs in enumerate(path):
-                x = self.relaxed(number, probs, x)
+            for number, shares in enumerate(by_layer(path)):
+                x = self.relaxed(number, shares, x)
         logits: Tensor = self.classifier(self.global_pool(self.bn2(self.conv_head(x))))
         return logits
 
@@ -112,10 +113,10 @@ class ChoiceSupernet(Supernet):
         out: Tensor = self.block(number, picks[0])(x) if self._holds(number, picks[0]) else x
         return out
 
-    def relaxed(self, number: int, probs: Tensor, x: Tensor) -> Tensor:
-        """All blocks of a layer, weighted with ``probs`` (slots, choices); shapes as in ``run``."""
-        active = [i for i in self.space.layers[number].allowed[0] if probs[0, i].detach() > DROPPED]
-        return add_up([self.run(number, (i,), x) * probs[0, i] for i in active])
+    def relaxed(self, number: int, shares: Shares, x: Tensor) -> Tensor:
+        """All blocks of a layer, each weighted with its probability; shapes as in ``run``."""
+        active = shares.active(0, self.space.layers[number].allowed[0])
+        return add_up([self.run(number, (i,), x) * shares.probs[0, i] for i in active])
 
     def block_state(self, number: int, picks: Picks) -> Mapping[str, Tensor]:
         """The state dict of the block that a path takes in a layer."""

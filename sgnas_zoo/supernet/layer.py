@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces.arch import Picks
 from sgnas_zoo.spaces.rows import Choice, Layer
 from sgnas_zoo.supernet.depthwise import depthwise_conv
-
-DROPPED = 0.01
-"""Choices at most this probable are left out of the relaxed pass, as released."""
+from sgnas_zoo.supernet.shares import Shares
 
 
 class ConvNorm(nn.Module):
@@ -96,24 +95,22 @@ class UnifiedLayer(nn.Module):
                 parts.append(self._project(self._convolve(self._expand(x, slots), slots, choice), slots))
         return self._close(x, parts, sum(pick == len(self.kernels) for pick in picks))
 
-    def relaxed(self, x: Tensor, probs: Tensor) -> Tensor:
-        """Every choice at once, weighted with ``probs`` (slots, choices); shapes as in ``forward``.
+    def relaxed(self, x: Tensor, shares: Shares) -> Tensor:
+        """Every choice at once, weighted with its probability; shapes as in ``forward``.
 
         A choice of at most 0.01 is left out, and the norm is that of the rounded number of skips, as released.
         """
-        shares = probs.detach()
         groups: dict[tuple[int, ...], list[int]] = {}
         for slot in range(self.slots):
-            active = tuple(choice for choice in range(len(self.kernels)) if shares[slot, choice] > DROPPED)
-            groups.setdefault(active, []).append(slot)
+            groups.setdefault(shares.active(slot, range(len(self.kernels))), []).append(slot)
         parts = []
         for active, slots in groups.items():
             if active:
                 wide = self._expand(x, slots)
                 for choice in active:  # the weight of a choice goes into its projection: that saves whole passes
                     part = self._convolve(wide, slots, choice)
-                    parts.append(self._project(part, slots, probs[slots, choice].repeat_interleave(self.chs)))
-        skipped = int(shares[:, len(self.kernels) :].sum().round())
+                    parts.append(self._project(part, slots, shares.probs[:, choice].repeat_interleave(self.chs)))
+        skipped = int(shares.told[:, len(self.kernels) :].sum().round())
         return self._close(x, parts, min(skipped, self.slots - 1))
 
     @torch.no_grad()
@@ -134,8 +131,7 @@ class UnifiedLayer(nn.Module):
 
     def channels(self, slots: Sequence[int], device: torch.device | None = None) -> Tensor:
         """Indices of the expanded channels of some slots."""
-        start = torch.tensor(slots, device=device)[:, None] * self.chs
-        return (start + torch.arange(self.chs, device=device)).flatten()
+        return _channels(tuple(slots), self.chs, device or torch.device("cpu"))
 
     def _expand(self, x: Tensor, slots: Sequence[int]) -> Tensor:
         """The expanded channels of some slots."""
@@ -168,9 +164,10 @@ class UnifiedLayer(nn.Module):
         return out
 
     def _project(self, x: Tensor, slots: Sequence[int], shares: Tensor | None = None) -> Tensor:
-        """Project the channels of some slots, each weighted with its share if given."""
-        weight = self.point_wise_1.conv.weight[:, self.channels(slots, x.device)]
-        return F.conv2d(x, weight if shares is None else weight * shares[:, None, None])
+        """Project the channels of some slots, each weighted with its share, (all channels,), if given."""
+        index = self.channels(slots, x.device)
+        weight = self.point_wise_1.conv.weight[:, index]
+        return F.conv2d(x, weight if shares is None else weight * shares[index, None, None])
 
     def _close(self, x: Tensor, parts: Sequence[Tensor], skipped: int) -> Tensor:
         """Add up the projected parts, normalise for the number of skips, add the input."""
@@ -202,6 +199,13 @@ class _Affine(NamedTuple):
             return F.batch_norm(x, self.mean, self.var, self.weight, self.bias, True, self.like.momentum, self.like.eps)
         scale = self.weight * torch.rsqrt(self.var + self.like.eps)
         return convolve(x, kernels * scale[:, None, None, None], bias=self.bias - self.mean * scale)
+
+
+@lru_cache(maxsize=4096)
+@plain_torch()
+def _channels(slots: tuple[int, ...], chs: int, device: torch.device) -> Tensor:
+    """Indices (N,) of the channels of some slots of ``chs`` each, copied to a device once."""
+    return torch.tensor([slot * chs + channel for slot in slots for channel in range(chs)], device=device)
 
 
 def add_up(parts: Sequence[Tensor]) -> Tensor:

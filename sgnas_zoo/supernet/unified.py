@@ -10,6 +10,7 @@ from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.spaces import Arch, SearchSpace
 from sgnas_zoo.spaces.kinds.mbconv import Kernels, MBConvKind
 from sgnas_zoo.supernet.layer import ConvNorm, UnifiedLayer, convolution
+from sgnas_zoo.supernet.shares import by_layer
 from sgnas_zoo.supernet.supernet import Supernet
 
 
@@ -74,8 +75,8 @@ class UnifiedSupernet(Supernet):
             for layer, picks in zip(self.layers(), path.picks, strict=True):
                 x = layer(x, picks)
         else:
-            for layer, probs in zip(self.layers(), path, strict=True):
-                x = layer.relaxed(x, probs)
+            for layer, shares in zip(self.layers(), by_layer(path), strict=True):
+                x = layer.relaxed(x, shares)
         return self.after(x)
 
     def layers(self) -> list[UnifiedLayer]:

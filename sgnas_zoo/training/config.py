@@ -132,6 +132,15 @@ class Paths:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Whether a network learns from another one, too."""
+
+    teacher: str | None = option("Model to learn from, too: a name of timm, or a folder or Hub repo.", None)
+    teacher_weight: float = option("Share of the loss that is the teacher's.", 0.9, SHARE)
+    teacher_temperature: float = option("Softens the probabilities of both.", 4.0, ABOVE_0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """What training one network is told besides, from scratch or from weights."""
 
@@ -181,6 +190,10 @@ class Fits(Trains, Protocol):
     @property
     def optim(self) -> Optim:
         """How weights move."""
+
+    @property
+    def distil(self) -> Distil:
+        """Whom else it learns from."""
 
     @property
     def fit(self) -> Fit:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from sgnas_zoo.training.config import Fits
 from sgnas_zoo.training.data.sources import LabelledImages, open_splits
+from sgnas_zoo.training.distillation import distillation_loss
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.loop.accumulation import Accumulation, launched
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
@@ -44,16 +45,24 @@ class Classify(Task):
     average: ModelEmaV3 | None
     watched: Any
     batches: int
+    teacher: nn.Module | None = None
 
     def begin_epoch(self, epoch: int, resumed: bool) -> None:
         """Back to training after a look."""
         self.wrapped.train()
 
     def step(self, batch: Any, at: At) -> Losses:
-        """Cross entropy."""
+        """Cross entropy, and the distance from a teacher."""
         images, labels, unread = batch
+        asked = self.config.distil
+        taught = (
+            self.teacher(images) if self.teacher else None
+        )
         seed_step(self.accelerator, self.config.steps.seed, at.step)
-        loss = F.cross_entropy(self.wrapped(images), labels, label_smoothing=self.config.augment.label_smoothing)
+        logits = self.wrapped(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.augment.label_smoothing)
+        if taught is not None:
+            loss = loss.lerp(distillation_loss(logits, taught, asked.teacher_temperature), asked.teacher_weight)
         self.accelerator.backward(loss)
         return Losses([loss], [loss.detach(), unread])
 
@@ -77,7 +86,7 @@ class Classify(Task):
 
 def fit(
     network: nn.Module, loader: Any, watched: Any, accelerator: Accelerator, recipe: str, config: Fits, *,
-    schedule: Callable[[Optimizer, int], Scheduler], **optim: Any,
+    schedule: Callable[[Optimizer, int], Scheduler], teacher: nn.Module | None = None, **optim: Any,
 ) -> Fitted | None:  # fmt: skip
     """Train a network on all processes; all of them call this.
 
@@ -89,6 +98,7 @@ def fit(
         recipe: Name of the recipe.
         config: Its configuration.
         schedule: From the optimizer and the updates of an epoch to the schedule of its rate, stepped by updates.
+        teacher: Of ``make_teacher``.
         optim: More for timm's optimizer; what is None is left out.
 
     Returns:
@@ -103,10 +113,12 @@ def fit(
     network.to(memory_format=torch.channels_last)  # depthwise convolutions: twice as fast on a CPU, and best on a GPU
     average = moving_average(network, config.fit.ema_decay, accelerator)
     wrapped, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    if teacher:
+        teacher = accelerator.prepare_model(teacher.to(memory_format=torch.channels_last), evaluation_mode=True)
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))
     task = Classify(
         accelerator=accelerator, config=config, network=network, wrapped=wrapped, average=average, watched=watched,
-        batches=updates.batches,
+        batches=updates.batches, teacher=teacher,
     )  # fmt: skip
     done = Loop(
         task=task, accelerator=accelerator, recipe=recipe, config=config, model=wrapped, optimizer=optimizer,

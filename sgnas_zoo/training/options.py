@@ -16,7 +16,7 @@ from sgnas_zoo.stopping import stoppable
 from sgnas_zoo.terminal import import_named, import_option, one_line
 from sgnas_zoo.training.fields import Config, build, flat, options, plain
 
-PLACES = ("dataset", "model", "pretrained", "generator", "supernet")
+PLACES = ("dataset", "model", "pretrained", "generator", "supernet", "teacher")
 """Options that say where something lies: a record names what was there instead."""
 
 UNPROVEN = "unproven"

@@ -162,9 +162,12 @@ def test_gradients_are_those_of_plain_convolutions(space):
     for net in (fast, plain):
         net(images(), arch).square().sum().backward()
     wanted = {name: parameter.grad for name, parameter in plain.named_parameters()}
+    largest = max(gradient.abs().max() for gradient in wanted.values() if gradient is not None)
     for name, parameter in fast.named_parameters():
         assert (parameter.grad is None) == (wanted[name] is None)
-        assert parameter.grad is None or far(parameter.grad, wanted[name]) < 1e-9
+        if parameter.grad is not None:  # that of a bias which a norm takes away is rounding alone
+            size = max(wanted[name].abs().max(), 1e-6 * largest)
+            assert (parameter.grad - wanted[name]).abs().max() < 1e-9 * size
     assert all(type(part) is not DepthwiseConv2d for part in inherit_model(fast, arch).modules())
 
 

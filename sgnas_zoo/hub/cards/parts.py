@@ -124,7 +124,8 @@ def trained_with(training: Fields, ran: Fields, default: str | None) -> Facts:
 
 def made_from(record: Fields) -> list[tuple[str, str, str, str]]:
     """What an artifact was made from: kind, id, commit and digest of each."""
-    sources, started = {"generator": record.part("generator")}, Fields({}, record.where)
+    sources = {name: record.part(name) for name in ("generator", "teacher")}
+    started = Fields({}, record.where)
     if record.text("weights") not in FROM_SCRATCH:
         started = record.part("started_from")
         sources["supernet"] = record.part("supernet")

@@ -120,6 +120,13 @@ class Fields:
         """A field that is a list of numbers; empty where it is absent."""
         return [self._number(name, value, 0, 1e15) for value in self._list(name)]
 
+    def texts(self, name: str) -> list[str]:
+        """A field that is a list of texts; empty where it is absent."""
+        found = self._list(name)[:MOST_ROWS]
+        if not all(isinstance(value, str) for value in found):
+            raise self.wrong(name, "list of texts")
+        return found
+
     def part(self, name: str) -> Fields:
         """A field that is an object; an empty one where it is absent."""
         value = self.values.get(name)

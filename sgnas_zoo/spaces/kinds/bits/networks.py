@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ from sgnas_zoo.models.quantised import (
     searched_convolutions,
 )
 from sgnas_zoo.spaces import Arch, BitsKind, FormName, SearchSpace
-from sgnas_zoo.supernet.layer import DROPPED, add_up
+from sgnas_zoo.supernet.layer import add_up
+from sgnas_zoo.supernet.shares import Shares, by_layer
 from sgnas_zoo.supernet.supernet import Supernet
 
 
@@ -146,7 +147,7 @@ class QuantisedSupernet(Supernet):
             ArchError: If the path is of another space.
         """
         self.check_path(path)
-        layers = iter(path.picks if isinstance(path, Arch) else path)
+        layers: Iterator[tuple[int, ...] | Shares] = iter(path.picks if isinstance(path, Arch) else by_layer(path))
         net = self.net
         x = x.contiguous(memory_format=torch.channels_last)
         x = net.maxpool(net.act1(net.bn1(net.conv1(x))))
@@ -170,12 +171,11 @@ class QuantisedSupernet(Supernet):
             state[f"{name}.clip"] = place.conv.clip(self.space.choices[picks[0]].adds.activations)
         return state
 
-    def _convolve(self, conv: nn.Module, x: Tensor, decided: tuple[int, ...] | Tensor) -> Tensor:
+    def _convolve(self, conv: nn.Module, x: Tensor, decided: tuple[int, ...] | Shares) -> Tensor:
         """One convolution, with the bits of a choice or with those of all choices by their probability."""
         choices = self.space.choices
-        if isinstance(decided, tuple):
+        if not isinstance(decided, Shares):
             out: Tensor = conv(x, choices[decided[0]].adds)
             return out
-        (probs,) = decided
-        active = [(*choices[i].adds, probs[i]) for i in range(len(choices)) if probs[i].detach() > DROPPED]
+        active = [(*choices[i].adds, decided.probs[0, i]) for i in decided.active(0, range(len(choices)))]
         return conv.relaxed(x, active)  # type: ignore[no-any-return, operator]

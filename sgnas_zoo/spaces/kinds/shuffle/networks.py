@@ -14,7 +14,8 @@ from sgnas_zoo.models.shufflenet import ShuffleBlock, ShuffleNet
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace
 from sgnas_zoo.spaces.arch import Picks
 from sgnas_zoo.supernet.choice_blocks import ChoiceSupernet
-from sgnas_zoo.supernet.layer import DROPPED, add_up
+from sgnas_zoo.supernet.layer import add_up
+from sgnas_zoo.supernet.shares import Shares, index_of
 from sgnas_zoo.supernet.supernet import Supernet
 
 
@@ -54,14 +55,15 @@ class WidthSupernet(ChoiceSupernet):
         """One block at the width that the path chose."""
         return _narrow(self.block(number, picks[0]), x, self.width(number, picks))
 
-    def relaxed(self, number: int, probs: Tensor, x: Tensor) -> Tensor:
-        """All blocks of a layer, weighted with ``probs`` (slots, choices)."""
+    def relaxed(self, number: int, shares: Shares, x: Tensor) -> Tensor:
+        """All blocks of a layer, each weighted with its probability."""
         blocks, scales = self.space.layers[number].allowed
-        widths = torch.tensor([self.width(number, (blocks[0], scale)) for scale in scales], device=x.device)
-        inside = torch.arange(int(widths.max()), device=x.device) < widths[:, None]
-        mask = probs[1, list(scales)] @ inside.to(probs.dtype)
-        active = [choice for choice in blocks if probs[0, choice].detach() > DROPPED]
-        return add_up([_narrow(self.block(number, i), x, len(mask), mask) * probs[0, i] for i in active])
+        widths = index_of(tuple(self.width(number, (blocks[0], scale)) for scale in scales), x.device)
+        channels = max(self.width(number, (blocks[0], scale)) for scale in scales)
+        inside = torch.arange(channels, device=x.device) < widths[:, None]
+        mask = shares.probs[1, index_of(tuple(scales), x.device)] @ inside.to(shares.probs.dtype)
+        active = shares.active(0, blocks)
+        return add_up([_narrow(self.block(number, i), x, channels, mask) * shares.probs[0, i] for i in active])
 
     def block_state(self, number: int, picks: Picks) -> Mapping[str, Tensor]:
         """The first channels of the widest block."""
