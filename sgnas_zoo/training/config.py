@@ -136,8 +136,18 @@ class Distil:
     """Whether a network learns from another one, too."""
 
     teacher: str | None = option("Model to learn from, too: a name of timm, or a folder or Hub repo.", None)
-    teacher_weight: float = option("Share of the loss that is the teacher's.", 0.9, SHARE)
-    teacher_temperature: float = option("Softens the probabilities of both.", 4.0, ABOVE_0)
+    teacher_weight: float | None = option("Share of the loss that is the teacher's; by default 0.9.", None, SHARE)
+    teacher_temperature: float | None = option("Softens the probabilities of both; by default 4.", None, ABOVE_0)
+
+    @property
+    def weight(self) -> float:
+        """Share of the loss that is the teacher's."""
+        return 0.9 if self.teacher_weight is None else self.teacher_weight
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by."""
+        return 4.0 if self.teacher_temperature is None else self.teacher_temperature
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,15 +54,13 @@ class Classify(Task):
     def step(self, batch: Any, at: At) -> Losses:
         """Cross entropy, and the distance from a teacher."""
         images, labels, unread = batch
-        asked = self.config.distil
-        taught = (
-            self.teacher(images) if self.teacher else None
-        )
+        taught = self.teacher(images) if self.teacher else None
         seed_step(self.accelerator, self.config.steps.seed, at.step)
         logits = self.wrapped(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.augment.label_smoothing)
         if taught is not None:
-            loss = loss.lerp(distillation_loss(logits, taught, asked.teacher_temperature), asked.teacher_weight)
+            distil = self.config.distil
+            loss = loss.lerp(distillation_loss(logits, taught, distil.temperature), distil.weight)
         self.accelerator.backward(loss)
         return Losses([loss], [loss.detach(), unread])
 

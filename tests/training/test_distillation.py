@@ -17,7 +17,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def asked(teacher):
-    return Distil(teacher=teacher, teacher_weight=0.9, teacher_temperature=4.0)
+    return Distil(teacher=teacher, teacher_weight=None, teacher_temperature=None)
 
 
 @pytest.mark.parametrize("side", [16, 32])
@@ -49,6 +49,8 @@ def test_the_distance_is_that_of_softened_probabilities(temperature):
 
 def test_without_one_there_is_none():
     assert make_teacher(asked(None), COLOURS, {}) is None
+    assert (asked(None).weight, asked(None).temperature) == (0.9, 4.0)
+    assert Distil(teacher="x", teacher_weight=0.0, teacher_temperature=1.0).weight == 0.0
 
 
 @pytest.mark.parametrize("classes", [("red", "green"), ("green", "red", "blue"), ("a", "b", "c", "d")])
