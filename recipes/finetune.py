@@ -61,7 +61,7 @@ def main(config: Config) -> None:
     """Fine-tune a model with weights on another dataset."""
     asked, given = config.network, config.fit
     check_output(config.run.output, config.run.resume, "finetune")
-    accelerator = make_accelerator(config.run.output, config.run.report_to)
+    accelerator = make_accelerator(config.run)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
     kept, held, final = open_images(config)

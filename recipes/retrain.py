@@ -81,7 +81,7 @@ def main(config: Config) -> None:
     """Train the network of a budget from scratch."""
     asked, given = config.network, config.fit
     check_output(config.run.output, config.run.resume, "retrain")
-    accelerator = make_accelerator(config.run.output, config.run.report_to)
+    accelerator = make_accelerator(config.run)
 
     # Data: what is trained on, what is watched meanwhile, and what the final figure is measured on.
     kept, held, final = open_images(config)

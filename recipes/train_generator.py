@@ -41,7 +41,7 @@ from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
 from sgnas_zoo.training.objectives import OBJECTIVES, Answer, Objective
 from sgnas_zoo.training.options import recipe, training_record
 from sgnas_zoo.training.outputs import check_output
-from sgnas_zoo.training.runs import make_accelerator, training_loader
+from sgnas_zoo.training.runs import fused, make_accelerator, training_loader
 from sgnas_zoo.training.searching.candidates import held_out_images
 
 
@@ -115,7 +115,7 @@ def main(config: Config) -> None:
     trained, seed = load_supernet(config.supernet), config.steps.seed
     table, conditions = generators.costs(trained.supernet)
     cost_range = generators.target_range(table, config.low, config.high)
-    accelerator = make_accelerator(config.run.output, config.run.report_to)
+    accelerator = make_accelerator(config.run)
 
     # Data: what was held out when the supernet was trained.
     held = held_out_images(trained, config.data.source, config.data.limit, streaming=config.reading.streaming)
@@ -127,7 +127,7 @@ def main(config: Config) -> None:
     set_seed(seed)
     prior = generators.draw_prior(table, sum(cost_range) / 2, seed)
     generator = ArchGenerator(prior, table.name, conditions, cost_range).to(accelerator.device)
-    optimizer = torch.optim.Adam(generator.parameters(), config.lr, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(generator.parameters(), config.lr, betas=(0.5, 0.999), **fused("adam"))
     model = accelerator.prepare_model(generator, evaluation_mode=True)
     optimizer, loader = accelerator.prepare(optimizer, loader)
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))

@@ -36,7 +36,7 @@ from sgnas_zoo.training.loop.accumulation import Accumulation
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import check_output
-from sgnas_zoo.training.runs import make_accelerator, plain_loader, training_loader
+from sgnas_zoo.training.runs import fused, make_accelerator, plain_loader, training_loader
 from sgnas_zoo.training.surrogate import surrogate_losses
 
 
@@ -99,7 +99,7 @@ def main(config: Config) -> None:
     space.check_resolution(size // 2 if config.small_images else size)
     supernets.check_paths(space, config.paths, seed)
     check_output(config.run.output, config.run.resume, "train_supernet")
-    accelerator = make_accelerator(config.run.output, config.run.report_to)
+    accelerator = make_accelerator(config.run)
 
     # Data: one part to train on; the other is the generator's, and here only shows how training goes.
     sides: dict[str, Any] = {"holdout": config.holdout, "seed": seed, "streaming": config.reading.streaming}
@@ -116,7 +116,7 @@ def main(config: Config) -> None:
         raise SpaceError(f"Kernels of {space.name} do not grow into each other; leave --smallest-kernels out.")
     asked, epochs = config.optim, config.steps.epochs
     kind = "sgd" if asked.momentum else "momentum"  # timm's sgd is Nesterov's
-    optimizer = create_optimizer_v2(supernet, kind, asked.lr, asked.weight_decay, asked.momentum)
+    optimizer = create_optimizer_v2(supernet, kind, asked.lr, asked.weight_decay, asked.momentum, **fused(kind))
     model = accelerator.prepare_model(supernet, evaluation_mode=True)
     optimizer, loader = accelerator.prepare(optimizer, loader)
     updates = Accumulation(accelerator, config.steps.steps_per_epoch or len(loader))

@@ -97,6 +97,9 @@ class Run:
     resume: str = option("auto, never, or a checkpoint's folder.", "never", free=True)
     checkpoint_minutes: float = option("Minutes between two checkpoints: what a crash may cost.", 5, FROM_0, free=True)
     report_to: str | None = option("Tracker of accelerate: tensorboard, wandb, trackio, ...", None, free=True)
+    precision: Literal["bf16", "fp16", "no"] | None = option(
+        "Of autocast; by default as accelerate was launched, or bf16 on a GPU that has it. no: float32.", None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from sgnas_zoo.training.distillation import distillation_loss
 from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.loop.accumulation import Accumulation, launched
 from sgnas_zoo.training.loop.epochs import At, Loop, Losses, Row, Task
-from sgnas_zoo.training.runs import measuring_loader, moving_average, save_into, seed_step, share_buffers
+from sgnas_zoo.training.runs import fused, measuring_loader, moving_average, save_into, seed_step, share_buffers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -189,6 +189,6 @@ def _optimizer(network: nn.Module, config: Fits, more: Mapping[str, Any]) -> Opt
     """The optimizer by its name; timm's sgd is Nesterov's, which needs a momentum."""
     name, optim = config.fit.opt, config.optim
     kind = "momentum" if name == "sgd" and not optim.momentum else name
-    given = {key: value for key, value in more.items() if value is not None}
+    given = {**fused(kind), **{key: value for key, value in more.items() if value is not None}}
     made: Optimizer = create_optimizer_v2(network, kind, optim.lr, optim.weight_decay, optim.momentum, **given)
     return made

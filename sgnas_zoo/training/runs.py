@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from sgnas_zoo.errors import DataError, TrainingError, unknown_name
 from sgnas_zoo.files import write_json
 from sgnas_zoo.folders import among_others
 from sgnas_zoo.hub.models import save_model
-from sgnas_zoo.training.config import Trains
+from sgnas_zoo.training.config import Run, Trains
 from sgnas_zoo.training.data.cached_batches import Developed, cached_for_measuring, cached_for_training
 from sgnas_zoo.training.data.loaders import (
     OnCorrupt,
@@ -40,23 +41,25 @@ EVAL_BATCH = 250
 """Batch of all measurements: figures agree to the last digit only where it does."""
 
 
-def make_accelerator(output: Path | None = None, report_to: str | None = None) -> Accelerator:
+def make_accelerator(run: Run | None = None) -> Accelerator:
     """The accelerator of a recipe, on whatever devices there are, for as many processes as were launched.
 
     Without a GPU it is told so: otherwise each process that torchrun starts would take itself for the only one.
 
     Args:
-        output: Folder of the run, for trackers.
-        report_to: A tracker that accelerate knows, such as "tensorboard".
+        run: Of a training: its folder, tracker and precision. What only measures does so as accelerate was launched.
 
     Raises:
         TrainingError: If accelerate refuses how it was launched.
     """
     devices = getattr(torch, "accelerator", torch.cuda)  # the former is new in torch 2.6
+    own: dict[str, Any] = {}
+    if run is not None:
+        own = {"log_with": run.report_to, "project_dir": run.output, "mixed_precision": precision(run.precision)}
     try:
         made = Accelerator(
-            cpu=not devices.is_available(), log_with=report_to, project_dir=output, step_scheduler_with_optimizer=False,
-            dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False),
+            cpu=not devices.is_available(), step_scheduler_with_optimizer=False,
+            dataloader_config=DataLoaderConfiguration(dispatch_batches=False, even_batches=False), **own,
         )  # fmt: skip
     except (ValueError, ImportError, RuntimeError) as error:  # such as fp8 without its library
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
@@ -70,6 +73,28 @@ def make_accelerator(output: Path | None = None, report_to: str | None = None) -
     if made.mixed_precision == "fp16" and not made.native_amp and made.is_main_process:
         click.echo("accelerate has no float16 on a CPU: this computes in float32; bf16 would be lower.", err=True)
     return made
+
+
+def precision(asked: str | None) -> str | None:
+    """What a training's autocast computes in; None where accelerate knows.
+
+    ``accelerate launch`` says "no" where nobody said anything, so that counts as nothing said.
+
+    Args:
+        asked: By the training's own option.
+    """
+    if asked is not None or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no":
+        return asked
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else None
+
+
+def fused(kind: str) -> dict[str, bool]:
+    """The keyword of an optimizer that makes its step one kernel, on a GPU and for those of torch that have one.
+
+    Args:
+        kind: Name of the optimizer in timm.
+    """
+    return {"fused": True} if torch.cuda.is_available() and kind in ("sgd", "momentum", "adam", "adamw") else {}
 
 
 def training_loader(images: LabelledImages, look: Look, accelerator: Accelerator, config: Trains) -> Any:

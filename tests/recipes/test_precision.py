@@ -17,6 +17,7 @@ from recipe_runs import (
     run_recipe,
     trained_weights,
 )
+from timm.optim import create_optimizer_v2
 from torch.nn import functional as F
 
 from sgnas_zoo.costs import COSTS
@@ -47,6 +48,52 @@ def test_every_recipe_steps_in_bfloat16(name, colours, started, tmp_path, monkey
         weights = trained_weights(tmp_path / "run")
         assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
         assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "launched", "gpu", "wanted"),
+    [
+        (None, None, False, None), (None, "no", False, None), (None, "bf16", False, None), ("no", None, False, "no"),
+        (None, None, True, "bf16"), (None, "no", True, "bf16"), (None, "fp16", True, None), ("no", None, True, "no"),
+        ("fp16", "bf16", True, "fp16"),
+    ],
+)  # fmt: skip
+def test_a_training_computes_in_what_was_asked_for_or_in_bfloat16_on_a_gpu(asked, launched, gpu, wanted, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    if launched:
+        monkeypatch.setenv(VARIABLE, launched)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert runs.precision(asked) == wanted
+
+
+def test_the_option_does_what_the_variable_does(colours, started, tmp_path, monkeypatch):
+    options = recipes(colours, started)["retrain"]
+    for precision in ("bf16", "no"):
+        run_recipe("retrain", *options, "--precision", precision, "--output", tmp_path / precision)
+    monkeypatch.setenv(VARIABLE, "bf16")
+    run_recipe("retrain", *options, "--output", tmp_path / "variable")
+    bf16, full, variable = (trained_weights(tmp_path / name) for name in ("bf16", "no", "variable"))
+    assert furthest(bf16, variable) == 0
+    assert furthest(bf16, full) > 0
+
+
+@pytest.mark.parametrize("kind", ["sgd", "momentum", "adam", "adamw"])
+def test_a_fused_optimizer_makes_the_same_steps(kind, monkeypatch):
+    assert runs.fused(kind) == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runs.fused("rmsproptf") == {}
+    networks = []
+    for more in ({}, runs.fused(kind)):
+        network = torch.nn.Linear(3, 2)
+        network.load_state_dict({"weight": torch.arange(6.0).view(2, 3), "bias": torch.zeros(2)})
+        optimizer = create_optimizer_v2(network, kind, 0.1, 1e-2, 0.9, **more)
+        assert bool(optimizer.defaults.get("fused")) == bool(more)
+        for number in range(3):
+            network(torch.full((1, 3), number - 0.5)).square().sum().backward()
+            optimizer.step()
+        networks.append(network)
+    assert torch.allclose(networks[0].weight, networks[1].weight, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["evaluate", pytest.param("retrain", marks=pytest.mark.slow)])
