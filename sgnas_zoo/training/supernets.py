@@ -124,7 +124,8 @@ def begin(
         raise SpaceError(f"{pretrained} is a supernet of {before.supernet.space.name}; name one of {space.name}.")
     kept = before.supernet.state_dict()
     if before.classes != tuple(classes):
-        kept = {name: tensor for name, tensor in kept.items() if not name.startswith("classifier.")}
+        head = {id(parameter) for parameter in supernet.classifier.parameters()}  # named otherwise in each kind
+        kept = {name: kept[name] for name, own in supernet.state_dict(keep_vars=True).items() if id(own) not in head}
     supernet.load_state_dict(kept, strict=False)
     source = before.source and before.source.named()
     hours = sum(before.training.get(name) or 0 for name in ("hours", "earlier_hours"))

@@ -1,6 +1,7 @@
 """A supernet that starts from the weights of another one."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from recipe_runs import SUPERNET, run_recipe
 from sgnas_zoo.errors import ArtifactError, SpaceError
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.supernet import make_supernet
+from sgnas_zoo.training import supernets
 from sgnas_zoo.training.supernets import begin
 
 COLOURS = ("red", "green", "blue")
@@ -41,6 +44,20 @@ def test_a_classifier_of_other_classes_is_new(trained, classes):
             assert torch.equal(tensor, wanted[name])
     assert supernet.classifier.weight.shape[0] == len(classes)
     assert not torch.equal(supernet.classifier.weight[:2], wanted["classifier.weight"][:2])
+
+
+@pytest.mark.parametrize("name", ["nas_bench_macro", "resnet_micro_bits", "spos_channel"])
+def test_a_classifier_of_other_classes_is_new_in_every_kind_of_supernet(name, monkeypatch):
+    space = SPACES[name]
+    before = SimpleNamespace(supernet=make_supernet(space, 3), classes=COLOURS, source=None, training={})
+    monkeypatch.setattr(supernets, "load_supernet", lambda place: before)
+    started, _ = begin(space, ("a", "b"), "before", zero_init_last=False)
+    wanted = before.supernet.state_dict()
+    equal = {name for name, tensor in started.state_dict().items()
+             if tensor.shape == wanted[name].shape and torch.equal(tensor, wanted[name])}  # fmt: skip
+    other = set(wanted) - equal
+    assert {len(tensor) for key, tensor in started.state_dict().items() if key in other} == {2}
+    assert len(other) == len([*started.classifier.parameters()])
 
 
 def test_record_and_card_say_what_it_started_from_and_how_long_that_took(colours, trained, tmp_path):

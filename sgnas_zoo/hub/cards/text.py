@@ -122,7 +122,7 @@ class Fields:
 
     def texts(self, name: str) -> list[str]:
         """A field that is a list of texts; empty where it is absent."""
-        found = self._list(name)[:MOST_ROWS]
+        found = self._list(name)
         if not all(isinstance(value, str) for value in found):
             raise self.wrong(name, "list of texts")
         return found

@@ -58,9 +58,9 @@ class WidthSupernet(ChoiceSupernet):
     def relaxed(self, number: int, shares: Shares, x: Tensor) -> Tensor:
         """All blocks of a layer, each weighted with its probability."""
         blocks, scales = self.space.layers[number].allowed
-        widths = index_of(tuple(self.width(number, (blocks[0], scale)) for scale in scales), x.device)
-        channels = max(self.width(number, (blocks[0], scale)) for scale in scales)
-        inside = torch.arange(channels, device=x.device) < widths[:, None]
+        widths = tuple(self.width(number, (blocks[0], scale)) for scale in scales)
+        channels = max(widths)
+        inside = torch.arange(channels, device=x.device) < index_of(widths, x.device)[:, None]
         mask = shares.probs[1, index_of(tuple(scales), x.device)] @ inside.to(shares.probs.dtype)
         active = shares.active(0, blocks)
         return add_up([_narrow(self.block(number, i), x, channels, mask) * shares.probs[0, i] for i in active])
