@@ -29,6 +29,8 @@ from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES, SearchSpace
 from sgnas_zoo.supernet import UnifiedSupernet
 from sgnas_zoo.supernet.samplers import fair
+from sgnas_zoo.training import objectives
+from sgnas_zoo.training.objectives import Answer
 
 CIFAR = SPACES["sgnas_cifar"]
 BATCH = 64
@@ -65,12 +67,20 @@ def relaxed(net: nn.Module, space: SearchSpace, x: Tensor) -> None:
     F.cross_entropy(net(x, probs), torch.arange(len(x)) % 10).backward()  # type: ignore[no-untyped-call, unused-ignore]
 
 
+def sampled(net: nn.Module, space: SearchSpace, x: Tensor) -> None:
+    """Single paths that stand for a relaxed pass, as a generator's step with --objective sampled runs them."""
+    scores = log_probs(space, torch.zeros(space.shape)).requires_grad_()
+    labels = torch.arange(len(x)) % 10
+    loss, _ = objectives.sampled(Answer(space, scores, net, x, labels, 1.0, torch.Generator().manual_seed(0)))
+    loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+
+
 def milliseconds(work: Callable[[], None]) -> float:
     return Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads()).timeit(1).mean * 1e3
 
 
 def compare(space: SearchSpace, batch: int = BATCH) -> dict[str, float]:
-    """Medians of interleaved rounds: a four-path step and a relaxed one, plain over ours."""
+    """Medians of interleaved rounds: a step of four paths, a relaxed and a sampled one, and ours over plain."""
     torch.manual_seed(0)
     x = torch.randn(batch, 3, space.resolution, space.resolution)
     nets = {"plain": plain_supernet(space), "ours": UnifiedSupernet(space, 10)}
@@ -83,14 +93,15 @@ def compare(space: SearchSpace, batch: int = BATCH) -> dict[str, float]:
         for name, net in nets.items():
             net.eval().requires_grad_(False)
             times.setdefault(f"relaxed, {name}", []).append(milliseconds(partial(relaxed, net, space, x)))
+        times.setdefault("sampled, ours", []).append(milliseconds(partial(sampled, nets["ours"], space, x)))
     found = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first round warms up
-    for kind in ("four paths", "relaxed"):
-        found[f"{kind}, ours / plain"] = found[f"{kind}, ours"] / found[f"{kind}, plain"]
+    for kind, plain in (("four paths", "four paths"), ("relaxed", "relaxed"), ("sampled", "relaxed")):
+        found[f"{kind}, ours / {plain}, plain"] = found[f"{kind}, ours"] / found[f"{plain}, plain"]
     return found
 
 
 def memory(kind: str) -> float:
-    """Megabytes that one relaxed step adds to the peak of a fresh process."""
+    """Megabytes that one step of a generator adds to the peak of a fresh process."""
     run = subprocess.run([sys.executable, __file__, "--memory", kind], check=True, capture_output=True, text=True)
     return float(run.stdout)
 
@@ -98,9 +109,10 @@ def memory(kind: str) -> float:
 def own_memory(kind: str) -> float:
     net = plain_supernet(CIFAR) if kind == "plain" else UnifiedSupernet(CIFAR, 10)
     net.eval().requires_grad_(False)
-    relaxed(net, CIFAR, torch.randn(2, 3, 32, 32))
+    run = sampled if kind == "sampled" else relaxed
+    run(net, CIFAR, torch.randn(2, 3, 32, 32))
     before = peak()
-    relaxed(net, CIFAR, torch.randn(BATCH, 3, 32, 32))
+    run(net, CIFAR, torch.randn(BATCH, 3, 32, 32))
     return (peak() - before) / 1024
 
 
@@ -136,8 +148,8 @@ if __name__ == "__main__":
     else:
         found = compare(CIFAR)
         print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=2))
-        megabytes = {kind: memory(kind) for kind in ("plain", "ours")}
-        ratio = megabytes["ours"] / megabytes["plain"]
-        print(f"relaxed step adds, MB: {megabytes}; ours / plain {ratio:.3f}")
+        megabytes = {kind: memory(kind) for kind in ("plain", "ours", "sampled")}
+        ratios = ", ".join(f"{kind} {megabytes[kind] / megabytes['plain']:.3f}" for kind in ("ours", "sampled"))
+        print(f"a step of a generator adds, MB: {megabytes}; over plain: {ratios}")
         for what, values in growth().items():
             print(f"ms per path by {what}: " + ", ".join(f"{n}: {value:.0f}" for n, value in values.items()))

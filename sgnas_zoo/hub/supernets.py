@@ -117,12 +117,19 @@ class TrainedSupernet:
     def calibration_batches(self) -> Iterator[Tensor]:
         """The calibration images, preprocessed as for evaluation, where the supernet is."""
         device = next(self.supernet.parameters()).device
-        return (batch.to(device) for batch in self._preprocessed)
+        if device not in self._copies:
+            self._copies[device] = tuple(batch.to(device) for batch in self._preprocessed)
+        return iter(self._copies[device])
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[Tensor, ...]]:
+        """The batches by the device that they were copied to, once: a search inherits hundreds of times."""
+        return {}
 
     @cached_property
     @plain_torch()
     def _preprocessed(self) -> tuple[Tensor, ...]:
-        """The calibration images in batches of equal weight; a search inherits hundreds of times."""
+        """The calibration images in batches of equal weight."""
         transform = create_transform(self.resolution, **self.preprocessing)
         images = self.calibration.permute(0, 2, 3, 1).numpy()
         batches = (

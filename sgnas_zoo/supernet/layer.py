@@ -107,9 +107,11 @@ class UnifiedLayer(nn.Module):
         for active, slots in groups.items():
             if active:
                 wide = self._expand(x, slots)
-                for choice in active:  # the weight of a choice goes into its projection: that saves whole passes
-                    part = self._convolve(wide, slots, choice)
-                    parts.append(self._project(part, slots, shares.probs[:, choice].repeat_interleave(self.chs)))
+                weights = shares.probs.repeat_interleave(self.chs, 0)[self.channels(slots, x.device)].t()[..., None, None]
+                mixed = weights[active[0]] * self._convolve(wide, slots, active[0])
+                for choice in active[1:]:
+                    mixed = torch.addcmul(mixed, weights[choice], self._convolve(wide, slots, choice))
+                parts.append(self._project(mixed, slots))
         skipped = int(shares.told[:, len(self.kernels) :].sum().round())
         return self._close(x, parts, min(skipped, self.slots - 1))
 
@@ -163,11 +165,10 @@ class UnifiedLayer(nn.Module):
         out: Tensor = self.act(x)
         return out
 
-    def _project(self, x: Tensor, slots: Sequence[int], shares: Tensor | None = None) -> Tensor:
-        """Project the channels of some slots, each weighted with its share, (all channels,), if given."""
-        index = self.channels(slots, x.device)
-        weight = self.point_wise_1.conv.weight[:, index]
-        return F.conv2d(x, weight if shares is None else weight * shares[index, None, None])
+    def _project(self, x: Tensor, slots: Sequence[int]) -> Tensor:
+        """Project the channels of some slots: a linear layer, as a frozen one keeps no copy of its input."""
+        weight = self.point_wise_1.conv.weight[:, self.channels(slots, x.device)].flatten(1)
+        return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def _close(self, x: Tensor, parts: Sequence[Tensor], skipped: int) -> Tensor:
         """Add up the projected parts, normalise for the number of skips, add the input."""

@@ -1,5 +1,6 @@
 """Supernet artifacts, read as untrusted data; the images they travel with; and the one measure of accuracy."""
 
+import copy
 import io
 import json
 import random
@@ -490,6 +491,14 @@ def test_they_calibrate_a_model(trained):
     assert [batch.shape for batch in batches] == [(4, 3, 16, 16)]
     assert first.equal(calibrate_bn(inherited(trained), batches).bn1.running_mean)
     assert not first.equal(inherited(trained).bn1.running_mean)
+
+
+def test_they_are_copied_to_a_device_once(trained):
+    away = replace(trained, supernet=copy.deepcopy(trained.supernet).to("meta"))
+    first, again = (list(away.calibration_batches()) for _ in range(2))
+    assert [batch.device.type for batch in first] == ["meta"] * len(first)
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    assert [batch.device.type for batch in trained.calibration_batches()] == ["cpu"] * len(first)
 
 
 # --- Accuracy
