@@ -28,6 +28,7 @@ from accelerate.utils import set_seed
 from sgnas_zoo.costs import CostTable
 from sgnas_zoo.costs.expectation import expected_cost
 from sgnas_zoo.hub.supernets import load_supernet
+from sgnas_zoo.search.decode import SPEND
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.losses import ALPHA, constraint_loss
 from sgnas_zoo.search.relaxation import log_probs
@@ -57,6 +58,9 @@ class Config:
     targets: int = option("Targets to go through.", 36, click.IntRange(min=2))
     steps: Steps = group(Steps, epochs=50, batch_size=128)
     objective: str | None = option("How answers are tried: relaxed (all choices at once; default), sampled.", None)
+    spend: float | None = option(
+        "Least share of a budget that its answers spend; 0 for none; by default 0.99.", None, click.FloatRange(0, 1)
+    )
     lr: float = option("Rate of Adam.", 1e-3, ABOVE_0)
     alpha: float = option("Weight of the distance from the target.", ALPHA, FROM_0)
     temperature: float = option("Of the Gumbel softmax in the first epoch: high is soft.", 5.0, ABOVE_0)
@@ -126,7 +130,8 @@ def main(config: Config) -> None:
     # The generator is small and the supernet frozen: gradients are averaged by hand, DDP has nothing to add.
     set_seed(seed)
     prior = generators.draw_prior(table, sum(cost_range) / 2, seed)
-    generator = ArchGenerator(prior, table.name, conditions, cost_range).to(accelerator.device)
+    spend = SPEND if config.spend is None else config.spend
+    generator = ArchGenerator(prior, table.name, conditions, cost_range, spend=spend).to(accelerator.device)
     optimizer = torch.optim.Adam(generator.parameters(), config.lr, betas=(0.5, 0.999), **fused("adam"))
     model = accelerator.prepare_model(generator, evaluation_mode=True)
     optimizer, loader = accelerator.prepare(optimizer, loader)

@@ -88,9 +88,20 @@ def test_a_generator_is_trained_by_sampled_paths(started, colours, tmp_path):
     assert furthest(made["sampled"], made["default"]) > 0
     told = json.loads((tmp_path / "sampled" / "evaluation.json").read_text())
     assert told["training"]["objective"] == "sampled"
+
     said = run_recipe("train_generator", *asked, "--objective", "sample", "--output", tmp_path / "none", code=2)
     assert "did you mean sampled" in said
     assert not (tmp_path / "none").exists()
+
+
+def test_a_generator_need_not_spend(started, colours, tmp_path):
+    asked = ("--supernet", started / "supernet", "--dataset", colours, *BASE, *STEP[:3], 1)
+    for spend in ("0.99", "0"):
+        given = [] if spend == "0.99" else ["--spend", spend]
+        run_recipe("train_generator", *asked, *given, "--output", tmp_path / spend)
+        assert json.loads((tmp_path / spend / "config.json").read_text())["spend"] == float(spend)
+    said = run_recipe("train_generator", *asked, "--spend", 2, "--output", tmp_path / "none", code=2)
+    assert "0<=x<=1" in said
 
 
 def test_an_objective_that_there_is_not_is_refused():
