@@ -86,20 +86,22 @@ def main(config: Config) -> None:
     drawn = [arch for most in limits for arch in random_archs(table, most, randoms, config.seed)]
     weights.supernet.to(accelerator.device)
 
-    measured: dict[Arch, float] = {}
+    found: dict[Arch, dict[str, float]] = {}
     every = [*generated, *drawn, *(space.parse(record["arch"]) for record in retrained)]
     for arch in tqdm(dict.fromkeys(every), disable=not accelerator.is_main_process, mininterval=5):
         network = weights.inherit(arch).to(accelerator.device)
         set_input(network)
         loader = measuring_loader(images, network, accelerator, workers=config.data.workers)
-        measured[arch] = evaluate(network.eval(), loader, accelerator)["top1"]
+        found[arch] = evaluate(network.eval(), loader, accelerator)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
 
+    measured = {arch: figures["top1"] for arch, figures in found.items()}
     rows = [
         {
             "requested": round(most), "achieved": round(table.measure(arch)), "arch": str(arch), "top1": measured[arch],
+            "top5": found[arch]["top5"],
             "random_top1": [measured[other] for other in drawn[i * randoms : (i + 1) * randoms]],
         }
         for i, (most, arch) in enumerate(zip(limits, generated, strict=True))
@@ -108,6 +110,7 @@ def main(config: Config) -> None:
     pairs = [(measured[space.parse(record["arch"])], record["top1"]) for record in retrained]
     evidence: dict[str, Any] = {
         "budgets": rows,
+        "images": found[generated[0]]["images"],
         "over_budget": sum(row["achieved"] > row["requested"] for row in rows),
         "lead_over_random": float(np.mean(lead)) if lead else None,
         "lead_standard_error": float(np.std(lead, ddof=1) / len(lead) ** 0.5) if lead else None,
@@ -125,11 +128,11 @@ def main(config: Config) -> None:
         "the budget": [(most, most) for most in scaled],
     }
     plot_panels(output / "budgets.png", [Panel(f"requested, {unit}", f"achieved, {unit}", asked)])
-    found = {
+    points = {
         name: [(table.measure(arch) / scale, measured[arch]) for arch in archs]
         for name, archs in (("random", drawn), ("generated", generated))
     }
-    plot_panels(output / "front.png", [Panel(unit, "top-1 with inherited weights, %", found)])
+    plot_panels(output / "front.png", [Panel(unit, "top-1 with inherited weights, %", points)])
     click.echo(f"Evidence: {output}, lead over random {evidence['lead_over_random']}", err=True)
 
 

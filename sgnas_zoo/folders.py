@@ -22,7 +22,7 @@ from sgnas_zoo.locks import NAMES, WORK, alive, locked, workplace
 
 CONFIG, CARD, RESULTS = "config.json", "README.md", ".eval_results"
 COMMON = {CONFIG, CARD, "model.safetensors", "evaluation.json", "metrics.json"}
-PLOTS = {"front.png", "budgets.png"}
+PLOTS = {"front.png", "budgets.png", "curves.png"}
 OURS = {
     "model": COMMON | {"architecture.svg", "architecture.png", "modeling_sgnas_zoo.py"},
     "generator": COMMON | PLOTS,

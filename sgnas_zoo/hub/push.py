@@ -17,14 +17,14 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, PROFILE
-from sgnas_zoo.hub.cards import CARD, EVALUATION, OLD_PICTURE, PICTURE, PLOTS, card_files
+from sgnas_zoo.hub.cards import CARD, CURVES, EVALUATION, OLD_PICTURE, PICTURE, PLOTS, card_files
 from sgnas_zoo.hub.cards.results import OURS
 from sgnas_zoo.hub.kinds import Kind, check_folder, kind_of
 from sgnas_zoo.hub.remote import HUB_FAILURES, TOKEN, Access, explain, fetch, one_line, repo_id
 from sgnas_zoo.hub.shim import SHIM, has_shim
 from sgnas_zoo.hub.supernets import POOL
 
-EXTRAS = (EVALUATION, POOL, "curves.png", *PLOTS)
+EXTRAS = (EVALUATION, POOL, CURVES, *PLOTS)
 """What an artifact may have beside the files of its kind; nothing else in the folder is published."""
 Files = dict[str, Path | bytes]
 

@@ -220,6 +220,8 @@ def test_evidence_is_measured_on_a_supernet_and_its_generator(images, supernet, 
     model = load_supernet(supernet).inherit(sgnas_zoo.SPACES["sgnas_micro"].parse(rows[1]["arch"]))
     hits = [int(model(x[None]).argmax()) == y for x, y in look_at(images)]
     assert rows[1]["top1"] == pytest.approx(100 * sum(hits) / 48)
+    assert evidence["images"] == 48
+    assert all(row["top1"] <= row["top5"] <= 100 for row in rows)
     for name in ("budgets.png", "front.png"):
         assert (tmp_path / name).stat().st_size > 1000
 

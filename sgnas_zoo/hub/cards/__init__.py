@@ -26,7 +26,7 @@ from sgnas_zoo.hub.cards.text import Fields, dataset_id, hub_id, license_id, tit
 CARD, PICTURE, EVALUATION = "README.md", "architecture.svg", "evaluation.json"
 OLD_PICTURE = "architecture.png"
 """What the picture was called before it was an SVG; it goes where a card is written anew."""
-PLOTS = ("front.png", "budgets.png")
+PLOTS, CURVES = ("front.png", "budgets.png"), "curves.png"
 """Plots of ``recipes/measure_supernet.py``, shown where the folder has them."""
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -75,7 +75,7 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
     config = Fields(read_config(described), f"{described.name} of {where}")
     evaluation = Fields(_evaluation(folder / EVALUATION), f"{EVALUATION} of {where}")
     try:
-        plots = [plot for plot in PLOTS if (folder / plot).is_file()]
+        plots = [plot for plot in (*PLOTS, CURVES) if (folder / plot).is_file()]
         return _files(config, evaluation, plots, repo, title(own))
     except RecursionError as error:
         raise ArtifactError(f"{config.where} is nested too deeply; let what made it write it again.") from error
@@ -122,7 +122,9 @@ def _files(
     if own == "model":
         results = read_results(record_of(config), evaluation, num_classes(config))
     facts = kind.facts(config, evaluation) | {"title": name, "repo": repo, "place": repo or "FOLDER"}
-    facts |= {"picture": arch and PICTURE, "results": results, "plots": plots}
+    curves = CURVES if CURVES in plots else None
+    facts |= {"picture": arch and PICTURE, "results": results, "curves": curves}
+    facts |= {"plots": [plot for plot in plots if plot != curves]}
     card = _render(kind, _metadata(kind, config, facts, results), facts)
     drawn = {} if arch is None else {PICTURE: draw(arch)}
     return {CARD: card.encode(), **drawn, **(results.files() if results else {})}

@@ -158,11 +158,14 @@ def conditions(fields: Fields) -> str:
 
 def evidence(evaluation: Fields) -> Facts:
     """What ``recipes/measure_supernet.py`` found for a supernet with its generator."""
-    rows, on = [], evaluation.part("dataset")
+    rows, on, images = [], evaluation.part("dataset"), evaluation.number("images")
     for part in evaluation.parts("budgets"):
         others = part.numbers("random_top1")
         random = f"{sum(others) / len(others):.2f}" if others else "-"
-        rows.append([*row(part, "requested", "achieved"), f"{part.number('top1', most=100) or 0:.2f}", random])
+        top1, top5 = part.number("top1", most=100) or 0, part.number("top5", most=100)
+        interval = f" ± {1.96 * (top1 * (100 - top1) / images) ** 0.5:.2f}" if images else ""
+        five = "-" if top5 is None else f"{top5:.2f}"
+        rows.append([*row(part, "requested", "achieved"), f"{top1:.2f}{interval}", five, random])
     lead, tau = evaluation.number("lead_over_random", -100, 100), evaluation.number("kendall_tau", -1, 1)
     error, trained = evaluation.number("lead_standard_error"), evaluation.parts("retrained")
     epochs = {count for part in trained if (count := part.number("epochs")) is not None}
@@ -170,6 +173,8 @@ def evidence(evaluation: Fields) -> Facts:
     words = [f"split {code(split)}" if split else "", f"a draw of {limit:,.0f}" if limit else ""]
     return {
         "evidence": rows,
+        "top5": any(part.number("top5") is not None for part in evaluation.parts("budgets")),
+        "images": f"{images:,.0f}" if images else None,
         "over": f"{evaluation.number('over_budget') or 0:.0f} of {len(rows)}",
         "lead": None if lead is None else f"{lead:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
         "tau": f"{tau:.3f}" if tau is not None else None,

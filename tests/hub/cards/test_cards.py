@@ -235,6 +235,19 @@ def test_the_card_of_a_supernet():
     assert "## Measured" not in card(SUPERNET)
 
 
+def test_evidence_of_newer_recipes_has_top5_intervals_and_curves(tmp_path):
+    newer = changed(EVALUATION_OF["supernet"], ("images",), 2000)
+    newer["budgets"][0]["top5"] = 91.25
+    text = card(SUPERNET, newer)
+    assert "| 4 | 3.900 | 97.50% | 70.50 ± 2.00 | 91.25 | 61.00 |" in text
+    assert "95 % interval over 2,000 images" in text
+    assert "top-5" not in card(SUPERNET, EVALUATION_OF["supernet"])
+    folder = put(tmp_path / "net", SUPERNET, newer)
+    assert "curves.png" not in card_files(folder)["README.md"].decode()
+    (folder / "curves.png").write_bytes(b"")
+    assert card_files(folder)["README.md"].decode().count("(curves.png)") == 1
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_rendering_twice_gives_the_same_bytes(tmp_path, kind):
     folder = put(tmp_path / "it", CONFIGS[kind], EVALUATION_OF[kind])
