@@ -274,7 +274,7 @@ def test_both_sides_are_stated_of_inherited_networks(tmp_path):
     with pytest.warns(UserWarning, match=r"the network has 2\d\d\.\dM MACs at 224 px and \d+\.\dM MACs at 64 px"):
         model = create_model(flops=300e6, pretrained=True)
     arch = IMAGENET.parse(model.zoo["arch"])
-    there = native_conditions(IMAGENET, form="search", resolution=64, num_classes=10)
+    there = native_conditions(IMAGENET, form="search", resolution=64, num_classes=model.num_classes)
     assert model.zoo["macs_trained_at"] == COSTS["macs"].table(IMAGENET, there).measure(arch)
     assert (model.zoo["resolution"], model.zoo["trained_at"]) == (224, 64)
     save_model(model, tmp_path / "net")

@@ -87,7 +87,8 @@ def test_what_a_resumed_run_may_change_is_said_by_the_fields(name):
 
 
 CONFIGS = RECIPES_FOLDER / "configs"
-PROVEN = ("nas_bench_macro", "resnet_micro_bits", "sgnas_imagenet_cifar10_r64", "sgnas_micro")
+PROVEN = ("nas_bench_macro", "resnet_micro_bits", "sgnas_imagenet_cifar10_r64", "sgnas_imagenet_tiny_imagenet_r64",
+          "sgnas_micro")  # fmt: skip
 UNPROVEN = ("greedynas", "resnet18_bits", "resnet34_bits", "sgnas_cifar", "sgnas_imagenet", "spos",
             "spos_channel")  # fmt: skip
 SECTIONS = [
