@@ -107,9 +107,8 @@ class UnifiedLayer(nn.Module):
         for active, slots in groups.items():
             if active:
                 wide = self._expand(x, slots)
-                weights = shares.probs.repeat_interleave(self.chs, 0)[self.channels(slots, x.device)].t()[
-                    ..., None, None
-                ]
+                weights = shares.probs.repeat_interleave(self.chs, 0)[self.channels(slots, x.device)]
+                weights = weights.t()[..., None, None]  # (choices, channels, 1, 1)
                 mixed = weights[active[0]] * self._convolve(wide, slots, active[0])
                 for choice in active[1:]:
                     mixed = torch.addcmul(mixed, weights[choice], self._convolve(wide, slots, choice))

@@ -173,7 +173,7 @@ def evidence(evaluation: Fields) -> Facts:
     words = [f"split {code(split)}" if split else "", f"a draw of {limit:,.0f}" if limit else ""]
     return {
         "evidence": rows,
-        "top5": any(part.number("top5") is not None for part in evaluation.parts("budgets")),
+        "top5": any(five != "-" for *_, five, _ in rows),
         "images": f"{images:,.0f}" if images else None,
         "over": f"{evaluation.number('over_budget') or 0:.0f} of {len(rows)}",
         "lead": None if lead is None else f"{lead:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
