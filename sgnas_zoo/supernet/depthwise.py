@@ -53,7 +53,8 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None =
     tiled = device == "cpu" and learns and bias is None and _tiles_are_faster(x, weight, stride)
     if not tiled and size > 1:
         return F.conv2d(x, weight, bias, stride, size // 2, groups=len(weight))
-    if torch.is_autocast_enabled(device):  # which casts for convolutions of torch alone
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # "meta" has none
+    if casts:  # torch does so for its own convolutions alone
         x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
     if tiled:
         return _TiledDepthwise.apply(x, weight, stride)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from sgnas_zoo.supernet.depthwise import speed_up_depthwise
 from sgnas_zoo.training.config import Fits
 from sgnas_zoo.training.data.sources import LabelledImages, open_splits
 from sgnas_zoo.training.distillation import distillation_loss
@@ -109,6 +110,7 @@ def fit(
     """
     optimizer = _optimizer(network, config, optim)
     network.to(memory_format=torch.channels_last)  # depthwise convolutions: twice as fast on a CPU, and best on a GPU
+    speed_up_depthwise(network)
     average = moving_average(network, config.fit.ema_decay, accelerator)
     wrapped, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     if teacher:

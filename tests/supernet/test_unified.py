@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 
 import pytest
+import timm
 import torch
 import warm
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ from sgnas_zoo.supernet import (
     inherited_state,
     with_smallest_kernels,
 )
-from sgnas_zoo.supernet.depthwise import depthwise_conv
+from sgnas_zoo.supernet.depthwise import DepthwiseConv2d, depthwise_conv, speed_up_depthwise
 
 VECTORS = REFERENCE / "sgnas_supernet_vectors.safetensors"
 MICRO = SPACES["sgnas_micro"]
@@ -508,6 +509,24 @@ def test_without_gradients_it_is_torch_alone():
     assert plain.grad_fn is None
     assert plain.equal(depthwise_conv(x, weight, 1))
     assert "Tiled" not in type(depthwise_conv(x.requires_grad_(), weight.detach(), 1).grad_fn).__name__
+
+
+@pytest.mark.parametrize("name", ["sgnas_a", "spos", "mobilenetv3_small_050", "tf_efficientnet_lite0", "resnet10t"])
+def test_networks_that_are_sped_up_compute_and_learn_the_same(name):
+    """Mixed kernels, shuffle blocks, squeeze-and-excitation; padding that depends on the input and none at all."""
+    plain = scramble(timm.create_model(name, num_classes=5)).double().train()
+    fast, depthwise = copy.deepcopy(plain), [m for m in plain.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    speed_up_depthwise(fast)
+    changed = [module for module in fast.modules() if type(module) is DepthwiseConv2d]
+    assert len(changed) == len([module for module in depthwise if type(module) is nn.Conv2d])
+    x, found = noise(2, 3, 64, 64), []
+    for network in (plain, fast):
+        torch.manual_seed(0)
+        network(x).square().sum().backward()
+        found.append(dict(network.named_parameters()))
+    assert found[0].keys() == found[1].keys()
+    assert all(far(found[1][key].grad, found[0][key].grad) < 1e-9 for key in found[0])
+    assert not changed or far(changed[-1].weight.grad.flip(2), changed[-1].weight.grad) > 1e-3
 
 
 # --- Inheritance
