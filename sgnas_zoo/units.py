@@ -1,4 +1,4 @@
-"""Amounts as people write them: 350M for a count, 20ms for a time."""
+"""Amounts as people write them: 350M for a count, 20ms for a time, 64KB for a size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
 TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 """Units of time, in milliseconds."""
+
+SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+"""Units of memory, in bytes."""
+
+FEWEST_BYTES = 1000
+"""Fewer without a unit are kilobytes whose unit was forgotten."""
 
 MOST = 1e18
 """Beyond any network, and still exact enough as a float."""
@@ -49,3 +55,27 @@ def milliseconds(name: str, text: object) -> float:
     written = shown(text).strip("'")
     hint = f"{written}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", written) else "20ms"
     raise BudgetError(f"{name}={shown(text)} is no {name}; give a time with its unit, such as {hint}.")
+
+
+def number_of_bytes(name: str, amount: object) -> float:
+    """A size such as "64KB", "1.5MiB" or 65536 in bytes. A KB is 1,000 bytes and a KiB 1,024.
+
+    Args:
+        name: What it is the size of, for the error.
+        amount: The size: text, or a number of bytes.
+
+    Raises:
+        BudgetError: If it is none, or so small that its unit was forgotten.
+    """
+    text = str(amount) if isinstance(amount, int | float) and not isinstance(amount, bool) else amount
+    match = (
+        re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?) ?([KM]i?B|B|)", text.strip(), re.IGNORECASE)
+        if isinstance(text, str) else None
+    )  # fmt: skip
+    unit = next((unit for unit in SIZES if match and unit.lower() == match[2].lower()), "")
+    number = float(match[1]) * SIZES[unit] if match else 0.0
+    if match and not unit and 0 < number < FEWEST_BYTES:
+        raise BudgetError(f"{name}={shown(amount)} is {number:g} bytes; did you mean {match[1]}KB?")
+    if not 0 < number < MOST:
+        raise BudgetError(f"{name}={shown(amount)} is not a size; give one with its unit, such as 64KB or 64KiB.")
+    return number

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
 
 from sgnas_zoo.api.resolve import Resolved
-from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs import BUDGETS, Conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.models.counting import COUNTERS, counts
 
@@ -42,20 +42,20 @@ def check_budgets(model: nn.Module, resolved: Resolved, for_timm: Mapping[str, A
     unknown = sorted({name for name, value in for_timm.items() if value is not None} - COST_NEUTRAL)
     if not resolved.request.budgets or not unknown:
         return {}
-    has = _counted(model, unknown)
+    has = _counted(model, unknown, resolved.conditions)
     _check(has, resolved, unknown)
     return has
 
 
-def _counted(model: nn.Module, keywords: Sequence[str]) -> dict[str, int]:
-    """What a model has, counted at the input that its own config states."""
+def _counted(model: nn.Module, keywords: Sequence[str], conditions: Conditions) -> dict[str, int]:
+    """What a model has, counted at the input that its own config states and at a precision."""
     cfg: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     high, wide = cfg["input_size"][1:]
     if high != wide:
         raise BudgetError(f"A budget is for square inputs, not {high} x {wide}; see {' and '.join(keywords)}.")
     in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     try:
-        has = counts(model, high, in_chans)
+        has = counts(model, replace(conditions, resolution=high, in_chans=in_chans))
     except Exception as error:  # there is nothing that layers may not raise at what they were not made for
         raise BudgetError(f"With {', '.join(keywords)} the network takes no {high} px images; drop it.") from error
     return {

@@ -17,7 +17,7 @@ from sgnas_zoo.api.checks import check_budgets
 from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import Pretrained, Request, for_timm, logged_in, own, parse, parse_many, reach, whole
 from sgnas_zoo.api.resolve import Resolved, resolve
-from sgnas_zoo.costs import BUDGETS, COSTS, takes_budgets
+from sgnas_zoo.costs import BUDGETS, COSTS, Precision, takes_budgets
 from sgnas_zoo.errors import BudgetError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model, warn_of_new_head
 from sgnas_zoo.hub.names import read_name
@@ -39,6 +39,7 @@ def generate(
     resolution: int | None = None,
     num_classes: int | None = None,
     in_chans: int = 3,
+    precision: Precision = "int8",
     **budgets: Amount | None,
 ) -> list[Generated]:
     """Answer budgets with architectures: N budgets, N results, one pass of the generator.
@@ -46,7 +47,8 @@ def generate(
     A budget is an upper bound and is never exceeded; it is missed by at most 1 % where the space has an architecture
     that near. Of several bounds at once all hold, and at least one is met that closely. A bound that no architecture
     reaches always holds; where none binds, the largest architecture comes back, and a warning says so. The generator's
-    most probable architecture within the bounds is found exactly.
+    most probable architecture within the bounds is found exactly. Memory is a bound that is kept and not spent: asked
+    for alone, the largest network within it comes back.
 
     Args:
         {budgets}
@@ -60,6 +62,7 @@ def generate(
         resolution: Input side in pixels; by default the space's.
         num_classes: Classes; by default the space's.
         in_chans: Input channels.
+        precision: Number format that memory and flash are counted at: "int8", "fp16" or "float32".
 
     Raises:
         BudgetError: If a budget cannot be read or met, or lies between two spaces; names the feasible range.
@@ -68,7 +71,7 @@ def generate(
     """
     asked = {
         "profile": profile, "measure": measure, "space": space, "generator": generator, "resolution": resolution,
-        "num_classes": num_classes, "in_chans": in_chans, **budgets,
+        "num_classes": num_classes, "in_chans": in_chans, "precision": precision, **budgets,
     }  # fmt: skip
     return answer(resolve(parse_many(asked)))
 
@@ -96,8 +99,8 @@ def create_model(
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: ``profile`` and ``measure``, as in ``generate``; ``revision``, ``token``, ``cache_dir`` and
-            ``local_files_only`` say how to reach the Hub. Everything else goes to ``timm.create_model``
+        kwargs: ``profile``, ``measure`` and ``precision``, as in ``generate``; ``revision``, ``token``, ``cache_dir``
+            and ``local_files_only`` say how to reach the Hub. Everything else goes to ``timm.create_model``
             (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:
@@ -153,7 +156,8 @@ def make(family: str, pretrained: Pretrained, asked: Mapping[str, Any], resolved
     record = {"space": resolved.space.name, "arch": str(arch), **(result.record() if result else {})}
     kwargs, form = for_timm(asked), resolved.conditions.form
     if resolved.trained is None:
-        resolution = resolved.request.conditions.get("resolution")
+        stated = "resolution" in resolved.request.conditions
+        resolution = resolved.conditions.resolution if stated else None
         model = build_model(family, arch, form, bool(pretrained), resolution=resolution, **kwargs)
     else:
         record |= _inherited_record(resolved, arch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike
-from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs import BUDGETS, Precision
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, check_name
 from sgnas_zoo.hub.remote import Access
@@ -22,7 +22,7 @@ from sgnas_zoo.spaces import FormName
 Pretrained = bool | str | Path
 """True for the default tag of a space, a tag, a folder, or a Hub repo id with an optional ``@revision``."""
 
-CONDITIONS = ("resolution", "num_classes", "in_chans")
+CONDITIONS = ("resolution", "num_classes", "in_chans", "precision")
 """Conditions of costs that a request may state."""
 
 _token: ContextVar[str | None] = ContextVar("token", default=None)
@@ -55,8 +55,13 @@ class Request:
     profile: ProfileLike | None = None
     measure: bool = True
     pretrained: Pretrained = False
-    conditions: Mapping[str, int] = field(default_factory=dict)
+    conditions: Mapping[str, int | str] = field(default_factory=dict)
     access: Access = field(default_factory=Access)
+
+    @property
+    def precision(self) -> Precision:
+        """Number format that bytes are counted at."""
+        return self.conditions.get("precision", "int8")  # type: ignore[return-value]
 
 
 OWN = (
@@ -67,6 +72,7 @@ OWN = (
     "profile",
     "measure",
     "resolution",
+    "precision",
     "revision",
     "local_files_only",
     "token",
@@ -113,6 +119,7 @@ def _parsed(
     check_name("generator", given.get("generator"), Path, ArchGenerator)
     check_name("profile", given.get("profile"), Path, Profile)
     check_name("space", given.get("space"))
+    check_name("precision", given.get("precision"))
     if not isinstance(given.get("arch"), str):  # an architecture may be long
         check_name("arch", given.get("arch"))
     refuse_token(given)

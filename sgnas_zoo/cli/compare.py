@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.cli.options import column_options
+from sgnas_zoo.cli.options import column_options, precision_option
 from sgnas_zoo.cli.search import FREE_TO_CHANGE, SETTINGS, open_search
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
@@ -31,6 +31,7 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 @click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--generator", help="Folder or Hub repo, for the generator strategy; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
+@precision_option
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
 @click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
 @click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,

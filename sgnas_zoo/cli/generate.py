@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sgnas_zoo.cli.hub import publish
-from sgnas_zoo.cli.options import BudgetCommand, amounts_of, push_options
+from sgnas_zoo.cli.options import BudgetCommand, amounts_of, precision_option, push_options
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.terminal import UserPath, told
 
@@ -26,6 +26,7 @@ DEFAULT_TAG = "default"
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
+@precision_option
 @click.option("--output", type=UserPath(), help="Write the model as a folder that timm loads.")
 @click.option(
     "--pretrained",
@@ -63,7 +64,8 @@ def generate(profile: str | None, no_measure: bool, output: Path | None, pretrai
     if output is None and push_to_hub is None:
         asked = {name: own for name, own in amounts.items() if own}
         with told():
-            records = [result.record() for result in create.generate(**asked, **options)]
+            stated = {name: value for name, value in options.items() if value is not None}
+            records = [result.record() for result in create.generate(**asked, **stated)]
     else:
         budgets = {name: next(iter(own), None) for name, own in amounts.items()}
         with TemporaryDirectory() as temporary:

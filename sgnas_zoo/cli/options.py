@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs import BUDGETS, Precision
 from sgnas_zoo.terminal import import_named
 from sgnas_zoo.training.fields import budget_option
 
@@ -31,6 +31,14 @@ class BudgetCommand(click.Command):
         """Import what registers budgets, then parse."""
         import_named(args)
         return super().parse_args(ctx, args)
+
+
+def precision_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of whatever counts bytes."""
+    kinds = click.Choice(get_args(Precision))
+    return click.option("--precision", type=kinds, help="Number format of --memory and --flash; by default int8.")(
+        command
+    )
 
 
 def push_options(command: Callable[..., Any]) -> Callable[..., Any]:

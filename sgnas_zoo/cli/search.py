@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sgnas_zoo.cli.options import BudgetCommand, amounts_of, column_options
+from sgnas_zoo.cli.options import BudgetCommand, amounts_of, column_options, precision_option
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.stopping import stoppable
 from sgnas_zoo.terminal import UserPath, told
@@ -27,6 +27,7 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
 @column_options
 @click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for latency; by default this device's.")
+@precision_option
 @click.option("--objectives", default="accuracy,flops", show_default=True, help="What the front is over.")
 @click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)

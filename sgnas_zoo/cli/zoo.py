@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "kind", "id", "revision", "architecture", "space", "arch", "form", "weights",
-    *dict.fromkeys(BUDGETS[name].cost for name in BUDGETS), "measured_ms", "resolution", "num_classes", "cost", "range",
-    "prior", "pool", "device", "runtime", "threads", "dtype", "batch_size", "date",
+    *dict.fromkeys(BUDGETS[name].cost for name in BUDGETS), "precision", "measured_ms", "resolution", "num_classes",
+    "cost", "range", "prior", "pool", "device", "runtime", "threads", "dtype", "batch_size", "date",
 )  # fmt: skip
 """What ``info`` tells of an artifact, where its config says it."""
 
@@ -100,7 +100,7 @@ def info(name: str, as_json: bool) -> None:
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         text = ", ".join(map(str, text)) if isinstance(text, list) else text
         text = f"{text:,}" if isinstance(text, int) and not isinstance(text, bool) else text
-        click.echo(printable(f"{key:12}{text}"))
+        click.echo(printable(f"{key:14}{text}"))
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from sgnas_zoo.costs.analytic import BITOPS, CONV_MACS, MACS, PARAMS
 from sgnas_zoo.costs.budgets import BUDGETS, Budget, counted, takes_budgets
-from sgnas_zoo.costs.table import Conditions, CostTable, native_conditions
+from sgnas_zoo.costs.memory import FLASH, MEMORY
+from sgnas_zoo.costs.table import Conditions, CostTable, Precision, native_conditions
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import SearchSpace
 
@@ -42,7 +43,7 @@ class Cost(Protocol):
 
 
 COSTS: Registry[Cost] = Registry("cost")
-for _cost in (MACS, CONV_MACS, PARAMS, BITOPS):
+for _cost in (MACS, CONV_MACS, PARAMS, BITOPS, MEMORY, FLASH):
     COSTS.register(_cost.name, _cost)
 
 
@@ -52,6 +53,6 @@ def counted_tables(space: SearchSpace, conditions: Conditions) -> dict[str, Cost
 
 
 __all__ = [
-    "BUDGETS", "COSTS", "Budget", "Conditions", "Cost", "CostTable", "counted", "counted_tables", "native_conditions",
-    "takes_budgets",
+    "BUDGETS", "COSTS", "Budget", "Conditions", "Cost", "CostTable", "Precision", "counted", "counted_tables",
+    "native_conditions", "takes_budgets",
 ]  # fmt: skip

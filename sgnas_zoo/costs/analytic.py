@@ -14,6 +14,7 @@ from typing import Literal
 
 from sgnas_zoo.costs.table import Conditions, CostTable
 from sgnas_zoo.spaces import Block, Conv, SearchSpace
+from sgnas_zoo.spaces.blocks import strided
 
 CostName = Literal["macs", "conv_macs", "params", "bitops"]
 
@@ -67,13 +68,8 @@ BITOPS = AnalyticCost(
 
 def _price(cost: AnalyticCost, block: Block | None, size: int, stride: int) -> int:
     """Cost of one part of the network that sees a ``size`` x ``size`` map; nothing for one that vanished."""
-    side = {"input": size, "output": _strided(size, stride), "pixel": 1}
+    side = {"input": size, "output": strided(size, stride), "pixel": 1}
     return sum(cost.count(conv, side[conv.at]) for conv in block.convs()) if block else 0
-
-
-def _strided(size: int, stride: int) -> int:
-    """Size of the map that a part returns: padding makes it ``ceil(size / stride)``."""
-    return -(-size // stride)
 
 
 @lru_cache(maxsize=64)
@@ -81,11 +77,11 @@ def _table(cost: AnalyticCost, space: SearchSpace, conditions: Conditions) -> Co
     fixed, size = 0, conditions.resolution
     for block in space.before(conditions.form, conditions.in_chans):
         fixed += _price(cost, block, size, block.stride)
-        size = _strided(size, block.stride)
+        size = strided(size, block.stride)
     layers = []
     for number, layer in enumerate(space.layers):
         blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
         layers.append(tuple(_price(cost, block, size, layer.stride) for block in blocks))
-        size = _strided(size, layer.stride)
+        size = strided(size, layer.stride)
     fixed += _price(cost, space.after(conditions.num_classes), size, 1)
     return CostTable(cost.name, cost.unit, space, fixed, tuple(layers))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sgnas_zoo.registry import Registry
-from sgnas_zoo.units import milliseconds
+from sgnas_zoo.units import milliseconds, number_of_bytes
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -61,7 +61,11 @@ for _budget in (
     Budget("params", "params", "parameters", "Most parameters", "6M", "M parameters"),
     Budget("latency", "latency_ms", "latency, ms", "Most time for a batch", "20ms", "ms", 1.0, milliseconds, True),
     Budget("bitops", "bitops", "BitOps", "Most BitOps, in a space of bits", "14G", "M BitOps"),
-):
+    Budget("memory", "memory_bytes", "peak memory of activations, bytes", "Most memory for activations at once", "64KB",
+           "KB memory", 1e3, number_of_bytes),
+    Budget("flash", "flash_bytes", "size of the weights, bytes", "Most bytes of weights", "300KB", "KB flash", 1e3,
+           number_of_bytes),
+):  # fmt: skip
     BUDGETS.register(_budget.name, _budget)
 
 

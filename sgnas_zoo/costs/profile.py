@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -139,8 +139,8 @@ class Profile:
                 than it was measured with will do: they cannot take longer.
         """
         enough = max(conditions.num_classes, self.conditions.num_classes)
-        wanted = {"space": space.name, **asdict(replace(conditions, num_classes=enough))}
-        refuse_difference({"space": self.space, **asdict(self.conditions)}, wanted)
+        wanted = {"space": space.name, **replace(conditions, num_classes=enough).of_network()}
+        refuse_difference({"space": self.space, **self.conditions.of_network()}, wanted)
         layers = []
         for number in range(len(space.layers)):
             names = [space.deployed(number, variant) for variant in space.merge(number).variants]

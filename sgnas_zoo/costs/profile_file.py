@@ -53,7 +53,7 @@ def write_profile(profile: Profile) -> str:
         "artifact": KIND,
         "format_version": FORMAT_VERSION,
         "space": profile.space,
-        **asdict(profile.conditions),
+        **profile.conditions.of_network(),
         **asdict(profile.setup),
         "cores": profile.cores,
         "versions": dict(profile.versions),
@@ -68,8 +68,9 @@ def write_profile(profile: Profile) -> str:
 
 def _parse(data: Mapping[str, Any]) -> Profile:
     own = {name: data[name] for name in ("space", "cores", "date", "fixed_ms", "scale", "blocks", "validation")}
-    for name, kind in (("conditions", Conditions), ("setup", Setup)):  # all in one object, as people like to read it
-        own[name] = {field.name: data[field.name] for field in fields(kind)}
+    parts = {"conditions": Conditions().of_network(), "setup": [field.name for field in fields(Setup)]}
+    for part, names in parts.items():  # all in one object, as people like to read it
+        own[part] = {name: data[name] for name in names}
     profile = checked({**own, "versions": list(checked(data, _File).versions.items())}, Profile)
     SPACES[profile.space].check_resolution(profile.conditions.resolution)
     return _sound(profile)

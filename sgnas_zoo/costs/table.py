@@ -1,10 +1,12 @@
-"""Additive cost tables: a cost is computed once from the space, then is a look-up per architecture."""
+"""Cost tables: a cost is computed once from the space, then is a look-up per architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
+from typing import Any, Literal, get_args
 
 from sgnas_zoo.errors import ArchError, SpaceError, shown, unknown_name
 from sgnas_zoo.spaces import Arch, FormName, SearchSpace
@@ -12,6 +14,9 @@ from sgnas_zoo.spaces.variants import Variant
 
 MOST = 1_000_000
 """Beyond any real resolution, number of classes or of channels."""
+
+Precision = Literal["int8", "fp16", "float32"]
+"""Number formats that bytes are counted at."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +28,23 @@ class Conditions:
         resolution: Side of the square input in pixels.
         num_classes: Classes; 0 leaves the classifier out.
         in_chans: Input channels.
+        precision: Number format of weights and maps, where bytes are counted.
 
     Raises:
         SpaceError: If one of them is out of range.
-        UnknownNameError: If there is no such form.
+        UnknownNameError: If there is no such form or precision.
     """
 
     form: FormName = "final"
     resolution: int = 224
     num_classes: int = 1000
     in_chans: int = 3
+    precision: Precision = "int8"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.form, str) or self.form not in ("search", "final"):
-            raise unknown_name("form", self.form, ("search", "final"))
+        for name, known in (("form", get_args(FormName)), ("precision", get_args(Precision))):
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
         for name, least in (("resolution", 1), ("num_classes", 0), ("in_chans", 1)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= MOST:
@@ -44,6 +52,10 @@ class Conditions:
                     f"{name} is {shown(value)}; give a whole number of at least {least} and at most {MOST:,}."
                 )
             object.__setattr__(self, name, int(value))  # numpy's, too
+
+    def of_network(self) -> dict[str, Any]:
+        """All but the precision: what a network is, whatever it is stored as."""
+        return {name: getattr(self, name) for name in ("form", "resolution", "num_classes", "in_chans")}
 
 
 def native_conditions(space: SearchSpace, **changes: int | str) -> Conditions:
@@ -54,7 +66,7 @@ def native_conditions(space: SearchSpace, **changes: int | str) -> Conditions:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Costs that add up over the layers of a space.
+    """Costs of the layers of a space, which add up, or of which the largest counts.
 
     Args:
         name: Name of the cost ("macs", "params", ...).
@@ -62,6 +74,7 @@ class CostTable:
         space: The space it prices.
         fixed: Cost of what no choice changes.
         layers: ``layers[i][j]`` prices layer ``i`` as variant ``space.merge(i).variants[j]``.
+        over_layers: How the prices of layers, and the fixed one, make that of a network: "sum" or "max".
     """
 
     name: str
@@ -69,6 +82,7 @@ class CostTable:
     space: SearchSpace
     fixed: float
     layers: tuple[tuple[float, ...], ...]
+    over_layers: Literal["sum", "max"] = "sum"
 
     def reaches(self, limit: float) -> bool:
         """Whether some architecture costs as much as a limit, in ``unit``: only then the limit binds."""
@@ -85,7 +99,11 @@ class CostTable:
                 f"This {self.name} table prices {self.space.name}, not {arch.space.name}; make a table of that space."
             )
         variants = (position[self.space.variant(p)] for position, p in zip(self._positions, arch.picks, strict=True))
-        return self.fixed + sum(costs[at] for costs, at in zip(self.layers, variants, strict=True))
+        return self._whole(costs[at] for costs, at in zip(self.layers, variants, strict=True))
+
+    def _whole(self, prices: Iterable[float]) -> float:
+        """The cost of a network from those of its layers."""
+        return max(self.fixed, *prices) if self.over_layers == "max" else self.fixed + sum(prices)
 
     @cached_property
     def _positions(self) -> list[dict[Variant, int]]:
@@ -95,9 +113,9 @@ class CostTable:
     @cached_property
     def minimum(self) -> float:
         """Cost of the cheapest architecture."""
-        return self.fixed + sum(map(min, self.layers))
+        return self._whole(map(min, self.layers))
 
     @cached_property
     def maximum(self) -> float:
         """Cost of the dearest architecture."""
-        return self.fixed + sum(map(max, self.layers))
+        return self._whole(map(max, self.layers))

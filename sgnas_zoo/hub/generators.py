@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +55,7 @@ def save_generator(generator: ArchGenerator, folder: Path) -> None:
             "format_version": FORMAT_VERSION,
             "space": generator.space.name,
             "cost": generator.cost,
-            "conditions": asdict(generator.conditions),
+            "conditions": generator.conditions.of_network(),
             "range": list(generator.cost_range),
             "prior": str(generator.prior),
             "width": generator.width,

@@ -141,6 +141,6 @@ def cache_folder() -> Path:
 def _name(space: SearchSpace, conditions: Conditions, setup: Setup) -> str:
     """File name of a profile: what it is for in words, and a digest of all of it, versions included."""
     versions = RUNTIMES[setup.runtime].versions()
-    whole = json.dumps([space.name, asdict(conditions), asdict(setup), versions])
+    whole = json.dumps([space.name, conditions.of_network(), asdict(setup), versions])
     digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
     return f"{space.name}-{conditions.form}-{setup.runtime}-{setup.threads}t-b{setup.batch_size}-{digest}.json"

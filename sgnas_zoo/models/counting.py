@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sgnas_zoo.costs.table import Conditions
 from sgnas_zoo.models.copying import copied
+from sgnas_zoo.models.memory import count_flash, count_memory
 from sgnas_zoo.models.quantised import QuantisedConv2d
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.registry import Registry
 
-COUNTERS: Registry[Callable[[nn.Module, int, int], int]] = Registry("counter")
+COUNTERS: Registry[Callable[[nn.Module, Conditions], int]] = Registry("counter")
 
 
 @plain_torch()
@@ -56,22 +58,24 @@ def count_bitops(model: nn.Module, resolution: int, in_chans: int = 3) -> int:
     return total
 
 
-def count_params(model: nn.Module, resolution: int = 0, in_chans: int = 0) -> int:
-    """Number of parameters, at any input."""
+def count_params(model: nn.Module) -> int:
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-for _name, _counter in (("macs", count_macs), ("params", count_params), ("bitops", count_bitops)):
-    COUNTERS.register(_name, _counter)
+COUNTERS.register("macs", lambda model, on: count_macs(model, on.resolution, on.in_chans))
+COUNTERS.register("params", lambda model, on: count_params(model))
+COUNTERS.register("bitops", lambda model, on: count_bitops(model, on.resolution, on.in_chans))
+COUNTERS.register("memory_bytes", lambda model, on: count_memory(model, on.resolution, on.in_chans, on.precision))
+COUNTERS.register("flash_bytes", lambda model, on: count_flash(model, on.precision))
 
 
-def counts(model: nn.Module, resolution: int, in_chans: int = 3) -> dict[str, int]:
+def counts(model: nn.Module, conditions: Conditions) -> dict[str, int]:
     """What a model costs on one image, by name of the cost; what it has none of is left out.
 
     Args:
         model: Any model of images; it is copied, not changed.
-        resolution: Side of the square input in pixels.
-        in_chans: Input channels.
+        conditions: Its side, input channels and precision; of form and classes the model itself has its own.
     """
-    found = {name: COUNTERS[name](model, resolution, in_chans) for name in COUNTERS}
+    found = {name: COUNTERS[name](model, conditions) for name in COUNTERS}
     return {name: number for name, number in found.items() if number}

@@ -21,7 +21,9 @@ KEPT = (
 )  # fmt: skip
 """Arguments that a network of ours is built from again; nothing else is written, or read."""
 
-LED_TO_IT = ("profile", "measure", "generator", "resolution", "revision", "local_files_only", "resolved")
+LED_TO_IT = (
+    "profile", "measure", "generator", "resolution", "precision", "revision", "local_files_only", "resolved",
+)  # fmt: skip
 """Arguments that led to the architecture, beside budgets: timm keeps them with a model, and they build nothing."""
 
 

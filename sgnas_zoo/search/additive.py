@@ -15,7 +15,7 @@ import torch
 
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.chain import Chain, best_in_chain
-from sgnas_zoo.search.decode import ROUNDING, Bound, decode_ranked
+from sgnas_zoo.search.decode import ROUNDING, Bound, apart, decode_ranked, within
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.problem import Problem
 from sgnas_zoo.search.ranking import ranked
@@ -146,14 +146,18 @@ def _neighbours(archs: Sequence[Arch]) -> Floats:
 
 def _chain(space: SearchSpace, values: Floats, pairs: Floats, bounds: Sequence[Bound]) -> Chain:
     """The problem of one slot a layer: values (layers, choices) within bounds."""
-    weights = np.zeros((*values.shape, len(bounds)))
-    for layer, allowed in enumerate(space.layers):
+    sums, ceilings = apart(bounds)
+    weights, allowed = np.zeros((*values.shape, max(1, len(sums)))), within(ceilings, 1)[0] if ceilings else None
+    values = values.copy()
+    for layer, slots in enumerate(space.layers):
         position = space.merge(layer).position
-        for choice in allowed.allowed[0]:
+        for choice in slots.allowed[0]:
             variant = position[space.variant((choice,))]
-            weights[layer, choice] = [bound.table.layers[layer][variant] for bound in bounds]
-    limits = [float(bound.limits) * (1 + ROUNDING) - bound.table.fixed for bound in bounds]  # type: ignore[arg-type]
-    return Chain(values, pairs, weights, np.array(limits))
+            weights[layer, choice, : len(sums)] = [bound.table.layers[layer][variant] for bound in sums]
+            if allowed is not None and not allowed[layer, variant]:
+                values[layer, choice] = -np.inf
+    limits = [float(bound.limits) * (1 + ROUNDING) - bound.table.fixed for bound in sums]  # type: ignore[arg-type]
+    return Chain(values, pairs, weights, np.array(limits or [0.0]))
 
 
 def _ridge(features: Floats, y: Floats) -> tuple[float, Floats]:

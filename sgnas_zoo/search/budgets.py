@@ -134,9 +134,11 @@ def listed(name: str, text: str) -> list[float] | list[str]:
     budget, parts = BUDGETS[name], [part.strip() for part in text.split(",")]
     if budget.read is None:
         return [amount for part in parts for amount in (_spread(name, part) if ":" in part else [count(part)])]
-    written = [[part] if ":" not in part else [f"{amount:.12g}{budget.unit}" for amount in _spread(name, part)]
-               for part in parts]  # fmt: skip
-    return [amount for amounts in written for amount in amounts]
+    unit, written = budget.unit.partition(" ")[0], list[str]()
+    for part in parts:
+        amounts = _spread(name, part) if ":" in part else []
+        written += [f"{amount / budget.scale:.12g}{unit}" for amount in amounts] or [part]
+    return written
 
 
 def _spread(name: str, text: str) -> list[float]:

@@ -1,7 +1,7 @@
 """Constrained decode: the most probable architecture that keeps its budgets.
 
 This is what makes a budget a promise, whatever a generator emits: per layer all variants with their log-probability and
-their exact cost, and a knapsack over the layers.
+their exact cost, and a knapsack over the layers. A cost that is a maximum over layers leaves variants out instead.
 """
 
 from __future__ import annotations
@@ -46,6 +46,26 @@ class Bound:
     limits: float | Sequence[float]
 
 
+def apart(bounds: Sequence[Bound]) -> tuple[list[Bound], list[Bound]]:
+    """Bounds on costs that add up over layers, and those on costs that are the largest of a layer."""
+    sums = [bound for bound in bounds if bound.table.over_layers == "sum"]
+    return sums, [bound for bound in bounds if bound.table.over_layers == "max"]
+
+
+def within(ceilings: Sequence[Bound], number: int) -> NDArray[np.bool_]:
+    """Which variants (problems, layers, variants) are within bounds on costs that are the largest of a layer.
+
+    Args:
+        ceilings: The bounds; at least one.
+        number: Problems.
+    """
+    space = ceilings[0].table.space
+    merges = [space.merge(layer) for layer in range(len(space.layers))]
+    costs = _weights(merges, ceilings)
+    limits = np.stack([_limits(bound, number) for bound in ceilings], 1) * (1 + ROUNDING)
+    return np.asarray((costs <= limits[:, None, None]).all(-1))
+
+
 @dataclass(frozen=True)
 class Decoded:
     """The most probable architecture within the bounds, and its log-probability in nats."""
@@ -59,7 +79,8 @@ def decode(log_probs: Floats, bounds: Sequence[Bound], spend: float = SPEND) -> 
 
     An architecture keeps every bound, and spends its share of one of them wherever the space has such a one. A
     bound that no architecture of the space reaches always holds; where no other is left and the share is not zero, the
-    largest architecture is found: that of the highest cost by the first bound.
+    largest architecture is found: that of the highest cost by the first bound. A bound on a cost that is the largest of
+    a layer is never one to spend: it leaves out what is above it, also of what counts as the largest architecture.
 
     Args:
         log_probs: (N, layers, slots, choices), ``-inf`` for what the space forbids.
@@ -73,9 +94,12 @@ def decode(log_probs: Floats, bounds: Sequence[Bound], spend: float = SPEND) -> 
         BudgetError: If a limit is below what the space can cost, or no architecture meets all bounds together.
     """
     task = _Task.of(log_probs, bounds, len(log_probs), spend)
-    if len(bounds) > 1:
+    if task.room.shape[1] != 1 or not task.feasible():
         return [task.best(problem, slice(problem, problem + 1)) for problem in range(len(log_probs))]
-    variants = _spend(task.values, task.weights[..., 0], task.room[:, 0], task.floors[:, 0])
+    variants = _spend(
+        task.values if task.allowed is None else np.where(task.allowed, task.values, -np.inf),
+        task.weights[..., 0], task.room[:, 0], task.floors[:, 0],
+    )  # fmt: skip
     return task.decoded(np.arange(len(variants)), variants)
 
 
@@ -104,7 +128,7 @@ def decode_ranked(scores: Floats, bounds: Sequence[Bound], count: int) -> list[D
         BudgetError: If no architecture keeps the bounds.
     """
     task = _Task.of(scores[None], bounds, 1)
-    found = ranked(task.values[0] + _dearer(task.weights).sum(2), partial(_best_within, task), count)
+    found = ranked(task.valued(0, slice(0, 1))[0], partial(_best_within, task), count)
     if not found:
         raise _incompatible(task, 0)
     return task.decoded(np.zeros(len(found), np.int64), np.stack(found))
@@ -120,10 +144,11 @@ class _Task:
         merges: Per layer its variants.
         reached: Per layer, what ``reach`` gives.
         values: (N, layers, variants) log-probabilities of the best way to make each variant.
-        weights: (layers, variants, bounds) costs.
-        room: (problems, bounds) most that the layers may cost.
-        floors: (problems, bounds) least that they should cost for a bound to count as spent.
-        aims: (problems, bounds) whether a bound is one to spend.
+        weights: (layers, variants, sums) costs that add up.
+        room: (problems, sums) most that the layers may cost.
+        floors: (problems, sums) least that they should cost for a bound to count as spent.
+        aims: (problems, sums) whether a bound is one to spend.
+        allowed: (problems, layers, variants) what the other bounds leave; None where there are none.
     """
 
     log_probs: Floats
@@ -135,22 +160,42 @@ class _Task:
     room: Floats
     floors: Floats
     aims: NDArray[np.bool_]
+    allowed: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int, spend: float = SPEND) -> _Task:
         """The task of so many problems, each of its limits checked against its range."""
         space = bounds[0].table.space
         merges = [space.merge(layer) for layer in range(len(space.layers))]
-        limits = np.stack([_limits(bound, number) for bound in bounds], 1)
-        fixed, most = np.array([(bound.table.fixed, bound.table.maximum) for bound in bounds]).T
+        sums, ceilings = apart(bounds)
+        limits = np.stack([_limits(bound, number) for bound in sums], 1) if sums else np.zeros((number, 0))
         reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
+        values, weights = values_of(reached), _weights(merges, sums)
+        allowed = within(ceilings, number) if ceilings else None
+        fixed = np.array([bound.table.fixed for bound in sums])
+        most = np.array([bound.table.maximum for bound in sums])
+        if allowed is not None:
+            exists = allowed & np.isfinite(values).any(0)
+            most = fixed + np.where(exists[..., None], weights, -np.inf).max(2).sum(1)
         slack = limits > most
         aims = ~slack
-        aims[slack.all(1), 0] = True
+        aims[slack.all(1), :1] = True
         floors = np.where(slack, most * (1 - ROUNDING), limits * spend) - fixed
         floors = floors if spend else np.full_like(limits, -np.inf)
         room = limits * (1 + ROUNDING) - fixed
-        return cls(log_probs, bounds, merges, reached, values_of(reached), _weights(merges, bounds), room, floors, aims)
+        return cls(log_probs, bounds, merges, reached, values, weights, room, floors, aims, allowed)
+
+    def feasible(self) -> bool:
+        """Whether what is allowed has a lightest architecture within the first bound, in every problem."""
+        if self.allowed is None:
+            return True
+        exists = self.allowed & np.isfinite(self.values)
+        return bool((np.where(exists, self.weights[..., 0], np.inf).min(2).sum(1) <= self.room[:, 0]).all())
+
+    def valued(self, problem: int, among: slice) -> Floats:
+        """Values (sets, layers, variants) of some sets for a problem; of equal variants the dearer one is higher."""
+        values = self.values[among] + _dearer(self.weights).sum(2)
+        return values if self.allowed is None else np.where(self.allowed[problem], values, -np.inf)
 
     def best(self, problem: int, among: slice) -> Decoded:
         """The best decode of a problem over some of the sets of log-probabilities.
@@ -158,13 +203,15 @@ class _Task:
         Raises:
             BudgetError: If no architecture meets all bounds together.
         """
-        values = self.values[among] + _dearer(self.weights).sum(2)
-        anywhere = np.full(len(self.bounds), -np.inf)
+        values, rows = self.valued(problem, among), self.weights.shape[2]
+        if not np.isfinite(values).any(2).all():
+            raise _incompatible(self, problem)
+        anywhere = np.full(rows, -np.inf)
         spent = [
-            Window(np.where(np.arange(len(self.bounds)) == bound, self.floors[problem], -np.inf), self.room[problem])
+            Window(np.where(np.arange(rows) == bound, self.floors[problem], -np.inf), self.room[problem])
             for bound in np.flatnonzero(self.aims[problem])
         ]
-        best = best_in_windows(values, self.weights, spent)
+        best = best_in_windows(values, self.weights, spent) if spent else None
         best = best or best_in_windows(values, self.weights, [Window(anywhere, self.room[problem])])
         if best is None:
             raise _incompatible(self, problem)
@@ -255,14 +302,16 @@ def _total(values: Floats, picks: Ints) -> Floats:
 
 def _incompatible(task: _Task, problem: int) -> BudgetError:
     """The error for bounds that no architecture meets together: what all but the last leave for the last one."""
-    bounds, exists = task.bounds, np.isfinite(task.values[0])
-    costs = np.where(exists, -task.weights[..., -1], -np.inf)[None]
-    others = Window(np.full(len(bounds) - 1, -np.inf), task.room[problem, :-1])
-    cheapest = best_in_windows(costs, task.weights[..., :-1], [others])
-    last, limits = bounds[-1].table, [_limits(bound, len(task.room))[problem] for bound in bounds]
+    bounds, exists = task.bounds, np.isfinite(task.valued(problem, slice(0, 1))[0])
+    limits = [_limits(bound, len(task.room))[problem] for bound in bounds]
     wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
-    least = ""
+    sums, last, least, cheapest = apart(bounds)[0], bounds[-1].table, "", None
+    if sums and exists.any(1).all():
+        costs = np.where(exists, -task.weights[..., -1], -np.inf)[None]
+        others = Window(np.full(len(sums) - 1, -np.inf), task.room[problem, :-1])
+        cheapest = best_in_windows(costs, task.weights[..., :-1], [others])
     if cheapest is not None:
+        last = sums[-1].table
         fewest = last.fixed + weigh(task.weights[..., -1], cheapest.picks[None])[0]
         least = f": within the other bounds the least is {fewest:,.10g} {last.unit}"
     return BudgetError(f"No architecture of {last.space.name} keeps {wanted} together{least}. Raise one of the bounds.")

@@ -9,7 +9,7 @@ import torch
 
 from sgnas_zoo.costs import COSTS, CostTable
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best, decode_ranked
+from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best, decode_ranked, within
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.ranges import check_range
@@ -29,6 +29,7 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
     A budget on the generator's own cost is its target, of which it spends ``generator.spend``. Where that answer breaks
     another bound, or no bound on its cost is one to spend, its targets are swept over their range and the most probable
     decode that spends 99 % of a budget is taken: the sweep has no other way to tell a large budget from a small one.
+    Budgets that are about the largest of a layer alone (memory) are answered with the largest networks within them.
 
     Args:
         generator: The generator.
@@ -46,11 +47,15 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
             check_range(table, amount)
     low, high = generator.cost_range
     number = len(next(iter(limits.values())))
+    ceilings = {table: amounts for table, amounts in limits.items() if table.over_layers == "max"}
+    if len(ceilings) == len(limits):
+        limits = {_own(generator): _most(_own(generator), ceilings, number), **ceilings}
     answers: dict[int, Decoded] = {}
     for table, amounts in limits.items():
         offset = _offset(generator, table)
         if offset is not None:
-            own = _decode(generator, np.clip(np.asarray(amounts) + offset, low, high), table, amounts)
+            targets = np.clip(np.asarray(amounts) + offset, low, high)
+            own = _decode(generator, targets, {table: amounts, **ceilings})
             answers = {
                 n: decoded for n, decoded in enumerate(own)
                 if table in spent(limits, n) and all(t.measure(decoded.arch) <= a[n] for t, a in limits.items())
@@ -85,22 +90,46 @@ def propose_several(generator: ArchGenerator, bounds: Sequence[Bound], count: in
 
 
 def spent(limits: Mapping[CostTable, Sequence[float]], number: int) -> list[CostTable]:
-    """The costs of a set of budgets that are to be spent: those that the space reaches, or the first."""
-    return [table for table, amounts in limits.items() if table.reaches(amounts[number])] or [next(iter(limits))]
+    """The costs of a set of budgets that are to be spent: those that the space reaches, or the first.
+
+    Of a cost that is the largest of a layer nothing is to be spent.
+    """
+    sums = {table: amounts for table, amounts in limits.items() if table.over_layers == "sum"}
+    return [table for table, amounts in sums.items() if table.reaches(amounts[number])] or [*sums][:1]
 
 
-def _decode(generator: ArchGenerator, targets: Floats, table: CostTable, amounts: Sequence[float]) -> list[Decoded]:
-    """Decode one bound, a few targets at a time: that stays in the processor's cache, and memory stays bounded."""
-    parts = [slice(start, start + AT_ONCE) for start in range(0, len(amounts), AT_ONCE)]
+def _decode(generator: ArchGenerator, targets: Floats, limits: Mapping[CostTable, Sequence[float]]) -> list[Decoded]:
+    """Decode bounds, a few targets at a time: that stays in the processor's cache, and memory stays bounded."""
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(targets), AT_ONCE)]
     return [
         found for part in parts
-        for found in decode(_scores(generator, targets[part]), [Bound(table, amounts[part])], generator.spend)
+        for found in decode(
+            _scores(generator, targets[part]), [Bound(t, amounts[part]) for t, amounts in limits.items()],
+            generator.spend,
+        )
+    ]  # fmt: skip
+
+
+def _own(generator: ArchGenerator) -> CostTable:
+    """The cost that a generator's targets are about."""
+    return COSTS[generator.cost].table(generator.space, generator.conditions)
+
+
+def _most(table: CostTable, ceilings: Mapping[CostTable, Sequence[float]], number: int) -> list[float]:
+    """The highest costs (number,) of architectures within bounds on the largest of a layer."""
+    allowed = within([Bound(ceiling, amounts) for ceiling, amounts in ceilings.items()], number)
+    return [
+        table.fixed + sum(
+            max((cost for cost, fits in zip(costs, mask, strict=False) if fits), default=0.0)
+            for costs, mask in zip(table.layers, layers, strict=True)
+        )
+        for layers in allowed
     ]  # fmt: skip
 
 
 def _offset(generator: ArchGenerator, table: CostTable) -> float | None:
     """What to add to a limit to get the generator's target, if both count alike but for what no choice changes."""
-    own = COSTS[generator.cost].table(generator.space, generator.conditions)
+    own = _own(generator)
     return own.fixed - table.fixed if own.layers == table.layers else None
 
 

@@ -23,11 +23,14 @@ def check_range(table: CostTable, limit: float) -> None:
     unit = "MACs (FLOPs of NAS papers)" if table.unit == "MACs" else table.unit
     hint = f"; did you mean {limit:g}e6?" if table.minimum <= limit * 1e6 <= table.maximum else "."
     scale, suffix = (1e6, "M") if table.maximum >= 1e5 else (1.0, f" {table.unit}")
+    if table.unit.startswith("bytes"):
+        scale, suffix = 1e3, "KB"
     low, high = math.ceil(table.minimum / scale * 10) / 10, math.floor(table.maximum / scale * 10) / 10
     end = " ms" if table.unit == "ms" else ""
+    smaller = ", or a smaller resolution" if table.over_layers == "max" else ""
     raise BudgetError(
         f"A budget of {limit:,.10g} {unit} is below what {table.space.name} can do{hint} "
-        f"Choose from {low:g}{suffix} to {high:g}{suffix}; "
+        f"Choose from {low:g}{suffix} to {high:g}{suffix}{smaller}; "
         f"the nearest network is {nearest} with {table.measure(nearest):,.{4 if table.unit == 'ms' else 10}g}{end}."
     )
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from sgnas_zoo.api.create import create_model, is_model
 from sgnas_zoo.api.request import Pretrained
+from sgnas_zoo.costs import Conditions
 from sgnas_zoo.errors import NewHeadWarning, PretrainedError, UnknownNameError, ZooError
 from sgnas_zoo.files import sha256
 from sgnas_zoo.hub.artifacts import WEIGHTS, Artifact
@@ -146,14 +147,11 @@ def measuring_transform(network: nn.Module) -> Transform:
     return made
 
 
-def counted(network: nn.Module) -> dict[str, int]:
+def counted(network: nn.Module) -> dict[str, Any]:
     """What a network costs, counted on itself, and the conditions that holds for."""
-    side = input_side(network)
-    return {
-        **counts(network, side),
-        "resolution": side,
-        "num_classes": int(network.num_classes),  # type: ignore[arg-type]
-    }
+    conditions = Conditions(resolution=input_side(network), num_classes=int(network.num_classes))  # type: ignore[arg-type]
+    stated = {name: getattr(conditions, name) for name in ("resolution", "num_classes", "precision")}
+    return {**counts(network, conditions), **stated}
 
 
 def arch_of(network: nn.Module) -> dict[str, Any]:

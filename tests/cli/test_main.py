@@ -29,14 +29,15 @@ def test_generate_json():
     (record,) = json.loads(out)
     assert err == ""
     assert set(record) == {
-        "space", "arch", "form", "resolution", "num_classes", "in_chans", "requested", "macs", "params", "generator",
+        "space", "arch", "form", "resolution", "num_classes", "in_chans", "precision", "requested", "macs", "params",
+        "memory_bytes", "flash_bytes", "generator",
     }  # fmt: skip
     assert set(record["generator"]) == {"id", "revision", "sha256"}
     assert record["requested"] == {"flops": 350_000_000}
     assert (record["form"], record["resolution"], record["num_classes"]) == ("final", 224, 1000)
     assert 0.99 * 350e6 <= record["macs"] <= 350e6
     space = SPACES[record["space"]]
-    for cost in ("macs", "params"):
+    for cost in ("macs", "params", "memory_bytes", "flash_bytes"):
         table = COSTS[cost].table(space, native_conditions(space))
         assert table.measure(space.parse(record["arch"])) == record[cost]
 

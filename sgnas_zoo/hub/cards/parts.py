@@ -148,11 +148,12 @@ def _source(part: Fields) -> tuple[str, str, str]:
 
 def conditions(fields: Fields) -> str:
     """What a cost is stated for, in words."""
-    form = fields.text("form")
+    form, precision = fields.text("form"), fields.text("precision")
     counts = {name: fields.number(name) for name in ("resolution", "num_classes", "in_chans")}
     units = {"resolution": "px", "num_classes": "classes", "in_chans": "channels"}
     words = [f"{code(form)} form"] if form else []
     words += [f"{value:,.0f} {units[name]}" for name, value in counts.items() if value is not None]
+    words += [f"bytes at {code(precision)}"] if precision else []
     return ", ".join([*words, "batch 1"])
 
 

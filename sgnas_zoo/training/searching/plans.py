@@ -12,6 +12,7 @@ from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.resolve import find_generator
 from sgnas_zoo.api.supernets import find_supernet
+from sgnas_zoo.costs import Precision
 from sgnas_zoo.errors import ArtifactError, BudgetError, SettingError, UnknownNameError, shown
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import Artifact
@@ -45,8 +46,9 @@ def search_supernet(supernet: str | Path, dataset: str | Path, **options: Any) -
             (``flops``, ``latency``, ...), ``objectives`` (``("accuracy", "flops")``), ``population`` (50),
             ``generations`` (20), ``candidates`` (1 answer of a generator or an additive model that is scored),
             ``paths`` (random ones that an additive model is fitted to; by default as many as evolution scores),
-            ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``image_column``, ``label_column``,
-            ``workers`` (2 decoding processes), and ``scores``, a file in which scores are kept.
+            ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``precision`` ("int8"),
+            ``image_column``, ``label_column``, ``workers`` (2 decoding processes), and ``scores``, a file in which
+            scores are kept.
 
     Returns:
         ``front``, ``best``, ``evaluations`` and ``seconds``, as ``Search.run`` says, with the dataset and the origin
@@ -70,10 +72,11 @@ def compare_strategies(
         budgets: Upper bounds on ``cost``; latencies with their unit.
         dataset: Hub id or folder of what the supernets were trained on.
         options: ``cost`` ("flops"), ``supernets`` (folder or repo by the name of a strategy; "" for all others),
-            ``generator``, ``profile``, ``population``, ``generations``, ``candidates`` (1 answer of a generator or an
-            additive model that is scored), ``paths`` (random ones that an additive model is fitted to; by default as
-            many as evolution scores), ``images`` (2000 that searches look at), ``seeds`` (``(0,)``), ``truth`` (file of
-            a truth table, which judges what was found), ``workers``, ``image_column``, ``label_column``.
+            ``generator``, ``profile``, ``precision`` ("int8"), ``population``, ``generations``, ``candidates`` (1
+            answer of a generator or an additive model that is scored), ``paths`` (random ones that an additive model is
+            fitted to; by default as many as evolution scores), ``images`` (2000 that searches look at), ``seeds``
+            (``(0,)``), ``truth`` (file of a truth table, which judges what was found), ``workers``, ``image_column``,
+            ``label_column``.
 
     Returns:
         ``rows``, one for each search, ``totals`` by strategy, and what they were made with. With a truth table rows
@@ -120,7 +123,7 @@ def plan_search(
     objectives: Sequence[str] = (ACCURACY, "flops"), generator: ArchGenerator | str | Path | None = None,
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 5000, seed: int = 0,
     workers: int = 2, candidates: int = 1, paths: int | None = None, image_column: str | None = None,
-    label_column: str | None = None, **budgets: Amount | None,
+    label_column: str | None = None, precision: Precision | None = None, **budgets: Amount | None,
 ) -> PlannedSearch:  # fmt: skip
     """Put a search together, and refuse what cannot be found before anything is measured; see ``search_supernet``."""
     STRATEGIES[strategy]
@@ -137,7 +140,7 @@ def plan_search(
     if profile is not None and "latency" not in (*limits, *objectives):
         raise BudgetError("A profile is about latency; add a latency such as 20ms, or name latency in the objectives.")
     makes = find_generator(generator, own.name) if strategy == "generator" or generator else None
-    tables = cost_tables(own, trained.supernet.num_classes, [*limits, *objectives], profile)
+    tables = cost_tables(own, trained.supernet.num_classes, [*limits, *objectives], profile, precision)
     wanted = Search(
         own, tables, strategy, limits, objectives, population, generations, makes, trained.pool, seed, candidates, paths
     )
@@ -203,6 +206,7 @@ def plan_comparison(
     profile: ProfileLike | None = None, population: int = 50, generations: int = 20, images: int = 2000,
     seeds: Sequence[int] = (0,), truth: str | Path | None = None, workers: int = 2, candidates: int = 1,
     paths: int | None = None, image_column: str | None = None, label_column: str | None = None,
+    precision: Precision | None = None,
 ) -> PlannedComparison:  # fmt: skip
     """Put a comparison together, and refuse what cannot be found first; see ``compare_strategies``."""
     own, names = SPACES[space], list(dict.fromkeys(strategies))
@@ -218,7 +222,9 @@ def plan_comparison(
     chosen = _supernets(supernets or {}, names, space)
     makes, hours = _generator(generator, space) if "generator" in names else (None, 0.0)
     nets = dict(chosen.values())
-    tables = {place: cost_tables(own, net.supernet.num_classes, [cost], profile) for place, net in nets.items()}
+    tables = {
+        place: cost_tables(own, net.supernet.num_classes, [cost], profile, precision) for place, net in nets.items()
+    }
     searches = {
         name: Search(own, tables[place], name, {}, (ACCURACY, cost), population, generations,
                      makes if name == "generator" else None, net.pool, candidates=candidates, paths=paths)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
-from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, counted_tables, native_conditions
+from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, Precision, counted_tables, native_conditions
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
 from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
 from sgnas_zoo.search.budgets import plain
@@ -147,8 +147,9 @@ def check_objectives(objectives: Sequence[str]) -> None:
 
 
 def cost_tables(
-    space: SearchSpace, num_classes: int, names: Sequence[str], profile: ProfileLike | None = None
-) -> dict[str, CostTable]:
+    space: SearchSpace, num_classes: int, names: Sequence[str], profile: ProfileLike | None = None,
+    precision: Precision | None = None,
+) -> dict[str, CostTable]:  # fmt: skip
     """Tables of what the space has and what else is among ``names``, by budget, in the supernet's form.
 
     Args:
@@ -156,11 +157,14 @@ def cost_tables(
         num_classes: Classes of the supernet.
         names: Budgets and objectives of the search.
         profile: Device profile for the latency; by default this device's own, made if there is none.
+        precision: Number format that memory and flash are counted at; by default int8.
 
     Raises:
         ArtifactError: If the profile is for something else.
     """
-    conditions: Conditions = native_conditions(space, form="search", num_classes=num_classes)
+    conditions: Conditions = native_conditions(
+        space, form="search", num_classes=num_classes, precision=precision or "int8"
+    )
     tables = {
         name: table for name, table in counted_tables(space, conditions).items() if table.maximum or name in names
     }

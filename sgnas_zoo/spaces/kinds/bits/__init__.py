@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, Operation, strided
 from sgnas_zoo.spaces.rows import FormName, Layer
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Quantised:
         stride: Stride on the main feature map; 1 for a shortcut, which ends at a map that another has shrunk.
         kernel: Side of the square kernel.
         bits: Bits of weights and of activations.
+        opens: Whether a basic block begins with it; the block's maps are then counted here.
+        projects: Whether the shortcut of that block is a convolution.
     """
 
     in_chs: int
@@ -37,10 +39,24 @@ class Quantised:
     stride: int
     kernel: int
     bits: tuple[int, ...]
+    opens: bool = False
+    projects: bool = False
 
     def convs(self) -> tuple[Conv, ...]:
         """The convolution."""
         return (Conv(self.in_chs, self.out_chs, self.kernel, bits=self.bits),)
+
+    def deployed(self) -> tuple[Conv, ...]:
+        """The same."""
+        return self.convs()
+
+    def operations(self, size: int) -> list[Operation]:
+        """Those of the whole basic block where it begins: two convolutions, that of the shortcut, and the sum."""
+        if not self.opens:
+            return []
+        out = self.out_chs * strided(size, self.stride) ** 2
+        shortcut = [Operation((0,), out)] if self.projects else []
+        return [Operation((0,), out), Operation((1,), out), *shortcut, Operation((2, 3 if self.projects else 0), 0)]
 
 
 @dataclass(frozen=True)
@@ -49,9 +65,13 @@ class Convolution(Layer):
 
     Args:
         kernel: Side of its kernel.
+        opens: Whether a basic block begins with it.
+        projects: Whether the shortcut of that block is a convolution.
     """
 
     kernel: int = 3
+    opens: bool = False
+    projects: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,9 +126,10 @@ class BitsKind:
         for stage, row in enumerate(space.rows):
             for repeat in range(row.repeats):
                 stride = row.stride if repeat == 0 else 1
-                found.append(Convolution(in_chs, row.out_chs, stride, stage, allowed))
+                projects = stride > 1 or in_chs != row.out_chs
+                found.append(Convolution(in_chs, row.out_chs, stride, stage, allowed, opens=True, projects=projects))
                 found.append(Convolution(row.out_chs, row.out_chs, 1, stage, allowed))
-                if stride > 1 or in_chs != row.out_chs:
+                if projects:
                     found.append(Convolution(in_chs, row.out_chs, 1, stage, allowed, kernel=1))
                 in_chs = row.out_chs
         return tuple(found)
@@ -116,16 +137,20 @@ class BitsKind:
     def block(self, space: SearchSpace, layer: Layer, variant: Bits, form: FormName) -> Quantised:
         """The convolution with these bits."""
         assert isinstance(layer, Convolution)
-        return Quantised(layer.in_chs, layer.out_chs, layer.stride, layer.kernel, tuple(variant))
+        return Quantised(
+            layer.in_chs, layer.out_chs, layer.stride, layer.kernel, tuple(variant), layer.opens, layer.projects
+        )
 
     def before(self, space: SearchSpace, form: FormName, in_chans: int) -> tuple[Block, ...]:
         """The stem convolution, and max pooling."""
-        return Fixed(space.stem_stride, (Conv(in_chans, space.stem_chs, self.stem_kernel),)), Fixed(2, ())
+        stem = Fixed(in_chans, space.stem_stride, (Conv(in_chans, space.stem_chs, self.stem_kernel),))
+        return stem, Fixed(space.stem_chs, 2, ())
 
     def after(self, space: SearchSpace, num_classes: int) -> Block:
         """The classifier."""
-        classifier = Conv(space.rows[-1].out_chs, num_classes, bias=True, norm=False, at="pixel", linear=True)
-        return Fixed(1, (classifier,) if num_classes else ())
+        chs = space.rows[-1].out_chs
+        classifier = Conv(chs, num_classes, bias=True, norm=False, at="pixel", linear=True)
+        return Fixed(chs, 1, (classifier,) if num_classes else (), pools=True)
 
     def deployed(self, variant: Bits) -> str:
         """Bits of weights and activations."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, head
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, Operation, head, strided
 from sgnas_zoo.spaces.kinds.mbconv import MBConv
 from sgnas_zoo.spaces.rows import FormName, Layer, stacked
 
@@ -40,6 +40,14 @@ class Projection:
     def convs(self) -> tuple[Conv, ...]:
         """The convolution."""
         return (Conv(self.in_chs, self.out_chs),)
+
+    def deployed(self) -> tuple[Conv, ...]:
+        """The same."""
+        return self.convs()
+
+    def operations(self, size: int) -> list[Operation]:
+        """The convolution."""
+        return [Operation((0,), self.out_chs * strided(size, self.stride) ** 2)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class InvertedKind:
 
     def before(self, space: SearchSpace, form: FormName, in_chans: int) -> tuple[Block, ...]:
         """The stem convolution."""
-        return (Fixed(space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)),)
+        return (Fixed(in_chans, space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)),)
 
     def after(self, space: SearchSpace, num_classes: int) -> Block:
         """The head convolution and the classifier."""

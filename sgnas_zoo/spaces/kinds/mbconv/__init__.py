@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, head
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, Operation, head, strided
 from sgnas_zoo.spaces.rows import FormName, Layer, stacked
 
 if TYPE_CHECKING:
@@ -52,14 +52,47 @@ class MBConv:
     def convs(self) -> tuple[Conv, ...]:
         """The block's convolutions in running order."""
         group = self.in_chs
-        mid = group * len(self.kernels)
-        convs = [Conv(group, mid, at="input")] if self.expand else []
-        convs += [Conv(group, group, kernel, groups=group) for kernel in self.kernels]
+        return self._around([Conv(group, group, kernel, groups=group) for kernel in self.kernels])
+
+    def deployed(self) -> tuple[Conv, ...]:
+        """Those with one depthwise convolution as large as the largest kernel (``deploy``)."""
+        return self._around([Conv(self.mid_chs, self.mid_chs, max(self.kernels), groups=self.mid_chs)])
+
+    @property
+    def mid_chs(self) -> int:
+        """Channels between the 1 x 1 convolutions."""
+        return self.in_chs * len(self.kernels)
+
+    @property
+    def se_chs(self) -> int:
+        """Channels that squeeze-and-excitation narrows to."""
+        return round(self.mid_chs * SE_RATIO)
+
+    def _around(self, depthwise: list[Conv]) -> tuple[Conv, ...]:
+        """The block around its depthwise convolutions."""
+        mid = self.mid_chs
+        convs = [Conv(self.in_chs, mid, at="input")] if self.expand else []
+        convs += depthwise
         if self.se:
-            reduced = round(mid * SE_RATIO)
-            convs.append(Conv(mid, reduced, bias=True, norm=False, at="pixel"))
-            convs.append(Conv(reduced, mid, bias=True, norm=False, at="pixel"))
+            convs.append(Conv(mid, self.se_chs, bias=True, norm=False, at="pixel"))
+            convs.append(Conv(self.se_chs, mid, bias=True, norm=False, at="pixel"))
         return (*convs, Conv(mid, self.out_chs))
+
+    def operations(self, size: int) -> list[Operation]:
+        """Expansion, depthwise convolution, gate, projection, and the sum with the input where the shape stays."""
+        mid, area = self.mid_chs, strided(size, self.stride) ** 2
+        found = [Operation((0,), mid * size**2)] if self.expand else []
+        found.append(Operation((len(found),), mid * area))
+        wide = len(found)
+        if self.se:
+            found.append(Operation((wide,), mid))
+            found.append(Operation((wide + 1,), self.se_chs))
+            found.append(Operation((wide + 2,), mid))
+            found.append(Operation((wide, wide + 3), 0))
+        found.append(Operation((wide,), self.out_chs * area))
+        if self.stride == 1 and self.in_chs == self.out_chs:
+            found.append(Operation((len(found), 0), 0))
+        return found
 
 
 @dataclass(frozen=True)
@@ -115,7 +148,7 @@ class MBConvKind:
 
     def before(self, space: SearchSpace, form: FormName, in_chans: int) -> tuple[Block, ...]:
         """The stem convolution and the fixed block."""
-        return Fixed(space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)), self.first_block(space, form)
+        return Fixed(in_chans, space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)), self.first_block(space, form)
 
     def first_block(self, space: SearchSpace, form: FormName) -> MBConv:
         """The fixed block between stem and searched layers."""

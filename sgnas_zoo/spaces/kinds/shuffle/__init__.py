@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, head
+from sgnas_zoo.spaces.blocks import Block, Conv, Fixed, Operation, head, strided
 from sgnas_zoo.spaces.rows import FormName, Layer, stacked
 
 if TYPE_CHECKING:
@@ -64,6 +64,25 @@ class Shuffle:
         projection = [Conv(chs, chs, kernel, groups=chs), Conv(chs, chs)] if self.stride > 1 else []
         return (*main, *projection)
 
+    def deployed(self) -> tuple[Conv, ...]:
+        """The same: kernels that follow each other do not merge."""
+        return self.convs()
+
+    def operations(self, size: int) -> list[Operation]:
+        """The other branch, or the halves of the channels; then the main branch, and both behind one another."""
+        chs, out = self.branch_chs, strided(size, self.stride)
+        if self.stride > 1:
+            found, source = [Operation((0,), chs * out**2), Operation((1,), chs * out**2)], 0
+        else:
+            found, source = [Operation((0,), chs * size**2), Operation((0,), chs * size**2)], 2
+        kept, side = len(found) if self.stride > 1 else 1, size
+        for conv in self.convs()[: 3 if len(self.kernels) == 1 else 2 * len(self.kernels)]:
+            side = out if conv.groups > 1 else side  # the first depthwise convolution is the strided one
+            found.append(Operation((source,), conv.out_chs * side**2))
+            source = len(found)
+        found.append(Operation((kept, source), self.out_chs * out**2))
+        return found
+
 
 @dataclass(frozen=True)
 class ShuffleKind:
@@ -113,7 +132,7 @@ class ShuffleKind:
 
     def before(self, space: SearchSpace, form: FormName, in_chans: int) -> tuple[Block, ...]:
         """The stem convolution."""
-        return (Fixed(space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)),)
+        return (Fixed(in_chans, space.stem_stride, (Conv(in_chans, space.stem_chs, 3),)),)
 
     def after(self, space: SearchSpace, num_classes: int) -> Block:
         """The head convolution and the classifier."""
