@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from sgnas_zoo.errors import BudgetError
+from sgnas_zoo.search.bounds import ROUNDING, Bound, apart, within
 from sgnas_zoo.search.chain import Chain, best_in_chain
-from sgnas_zoo.search.decode import ROUNDING, Bound, apart, decode_ranked, within
+from sgnas_zoo.search.decode import decode_ranked
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.problem import Problem
 from sgnas_zoo.search.ranking import ranked

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.knapsack import Floats, Ints, solve, weigh
-from sgnas_zoo.search.ranges import check_range
+from sgnas_zoo.search.bounds import ROUNDING, Bound, apart, limits_of, weights_of, within
+from sgnas_zoo.search.knapsack import Bools, Floats, Ints, solve, weigh
 from sgnas_zoo.search.ranking import ranked
 from sgnas_zoo.search.slots import best_picks, reach, values_of
 from sgnas_zoo.search.windows import Window, best_in_windows
@@ -26,44 +24,8 @@ from sgnas_zoo.spaces.variants import Merge
 SPEND = 0.99
 """The share of a budget that is spent where the space has an architecture that near, unless a generator says less."""
 
-ROUNDING = 1e-12
-"""Share of a limit by which sums of fractional costs may differ with their order; less than one for any count."""
-
 EPSILON = 1e-9
 """Among equally probable architectures the dearer one: this many nats for the whole range of a cost."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Upper bounds on one cost.
-
-    Args:
-        table: The cost.
-        limits: One limit for all problems, or one per problem, in ``table.unit``.
-    """
-
-    table: CostTable
-    limits: float | Sequence[float]
-
-
-def apart(bounds: Sequence[Bound]) -> tuple[list[Bound], list[Bound]]:
-    """Bounds on costs that add up over layers, and those on costs that are the largest of a layer."""
-    sums = [bound for bound in bounds if bound.table.over_layers == "sum"]
-    return sums, [bound for bound in bounds if bound.table.over_layers == "max"]
-
-
-def within(ceilings: Sequence[Bound], number: int) -> NDArray[np.bool_]:
-    """Which variants (problems, layers, variants) are within bounds on costs that are the largest of a layer.
-
-    Args:
-        ceilings: The bounds; at least one.
-        number: Problems.
-    """
-    space = ceilings[0].table.space
-    merges = [space.merge(layer) for layer in range(len(space.layers))]
-    costs = _weights(merges, ceilings)
-    limits = np.stack([_limits(bound, number) for bound in ceilings], 1) * (1 + ROUNDING)
-    return np.asarray((costs <= limits[:, None, None]).all(-1))
 
 
 @dataclass(frozen=True)
@@ -159,8 +121,8 @@ class _Task:
     weights: Floats
     room: Floats
     floors: Floats
-    aims: NDArray[np.bool_]
-    allowed: NDArray[np.bool_] | None = None
+    aims: Bools
+    allowed: Bools | None = None
 
     @classmethod
     def of(cls, log_probs: Floats, bounds: Sequence[Bound], number: int, spend: float = SPEND) -> _Task:
@@ -168,9 +130,9 @@ class _Task:
         space = bounds[0].table.space
         merges = [space.merge(layer) for layer in range(len(space.layers))]
         sums, ceilings = apart(bounds)
-        limits = np.stack([_limits(bound, number) for bound in sums], 1) if sums else np.zeros((number, 0))
+        limits = np.stack([limits_of(bound, number) for bound in sums], 1) if sums else np.zeros((number, 0))
         reached = [reach(merge, log_probs[:, layer]) for layer, merge in enumerate(merges)]
-        values, weights = values_of(reached), _weights(merges, sums)
+        values, weights = values_of(reached), weights_of(merges, sums)
         allowed = within(ceilings, number) if ceilings else None
         fixed = np.array([bound.table.fixed for bound in sums])
         most = np.array([bound.table.maximum for bound in sums])
@@ -239,23 +201,6 @@ def _best_within(task: _Task, values: Floats) -> tuple[float, Ints] | None:
     return None if best is None else (best.value, best.picks)
 
 
-def _limits(bound: Bound, number: int) -> Floats:
-    """The limits (N,) of a bound, each checked against its range."""
-    limits = np.broadcast_to(np.asarray(bound.limits, np.float64), (number,))
-    for limit in np.unique(limits):
-        check_range(bound.table, float(limit))
-    return limits
-
-
-def _weights(merges: Sequence[Merge], bounds: Sequence[Bound]) -> Floats:
-    """Costs (layers, variants, bounds), zero beyond a layer's own variants."""
-    weights = np.zeros((len(merges), max(len(merge.variants) for merge in merges), len(bounds)))
-    for column, bound in enumerate(bounds):
-        for layer, costs in enumerate(bound.table.layers):
-            weights[layer, : len(costs), column] = costs
-    return weights
-
-
 def _spend(values: Floats, weights: Floats, limits: Floats, floors: Floats) -> Ints:
     """The best picks (N, layers) that keep one bound and nearly spend it, if any do.
 
@@ -303,7 +248,7 @@ def _total(values: Floats, picks: Ints) -> Floats:
 def _incompatible(task: _Task, problem: int) -> BudgetError:
     """The error for bounds that no architecture meets together: what all but the last leave for the last one."""
     bounds, exists = task.bounds, np.isfinite(task.valued(problem, slice(0, 1))[0])
-    limits = [_limits(bound, len(task.room))[problem] for bound in bounds]
+    limits = [limits_of(bound, len(task.room))[problem] for bound in bounds]
     wanted = " and ".join(f"{limit:,.10g} {b.table.unit}" for limit, b in zip(limits, bounds, strict=True))
     sums, last, least, cheapest = apart(bounds)[0], bounds[-1].table, "", None
     if sums and exists.any(1).all():

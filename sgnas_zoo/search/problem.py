@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from sgnas_zoo.costs import CostTable
-from sgnas_zoo.search.decode import ROUNDING, Bound, decode
+from sgnas_zoo.search.bounds import ROUNDING, Bound
+from sgnas_zoo.search.decode import decode
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch, SearchSpace
 

@@ -9,7 +9,8 @@ import torch
 
 from sgnas_zoo.costs import COSTS, CostTable
 from sgnas_zoo.errors import ArtifactError
-from sgnas_zoo.search.decode import Bound, Decoded, decode, decode_best, decode_ranked, within
+from sgnas_zoo.search.bounds import Bound, within
+from sgnas_zoo.search.decode import Decoded, decode, decode_best, decode_ranked
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knapsack import Floats
 from sgnas_zoo.search.ranges import check_range
@@ -47,9 +48,7 @@ def propose(generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]
             check_range(table, amount)
     low, high = generator.cost_range
     number = len(next(iter(limits.values())))
-    ceilings = {table: amounts for table, amounts in limits.items() if table.over_layers == "max"}
-    if len(ceilings) == len(limits):
-        limits = {_own(generator): _most(_own(generator), ceilings, number), **ceilings}
+    limits, ceilings = _largest_within(generator, limits)
     answers: dict[int, Decoded] = {}
     for table, amounts in limits.items():
         offset = _offset(generator, table)
@@ -115,16 +114,25 @@ def _own(generator: ArchGenerator) -> CostTable:
     return COSTS[generator.cost].table(generator.space, generator.conditions)
 
 
-def _most(table: CostTable, ceilings: Mapping[CostTable, Sequence[float]], number: int) -> list[float]:
-    """The highest costs (number,) of architectures within bounds on the largest of a layer."""
-    allowed = within([Bound(ceiling, amounts) for ceiling, amounts in ceilings.items()], number)
-    return [
+def _largest_within(
+    generator: ArchGenerator, limits: Mapping[CostTable, Sequence[float]]
+) -> tuple[Mapping[CostTable, Sequence[float]], Mapping[CostTable, Sequence[float]]]:
+    """The limits, and those of them that are about the largest of a layer.
+
+    Where these are all, the highest cost within them is a limit too, of the cost that the generator is about.
+    """
+    ceilings = {table: amounts for table, amounts in limits.items() if table.over_layers == "max"}
+    if len(ceilings) < len(limits):
+        return limits, ceilings
+    table, number = _own(generator), len(next(iter(limits.values())))
+    most = [
         table.fixed + sum(
             max((cost for cost, fits in zip(costs, mask, strict=False) if fits), default=0.0)
             for costs, mask in zip(table.layers, layers, strict=True)
         )
-        for layers in allowed
+        for layers in within([Bound(ceiling, amounts) for ceiling, amounts in ceilings.items()], number)
     ]  # fmt: skip
+    return {table: most, **limits}, ceilings
 
 
 def _offset(generator: ArchGenerator, table: CostTable) -> float | None:

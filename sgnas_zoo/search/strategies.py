@@ -13,7 +13,7 @@ from sgnas_zoo.costs import CostTable
 from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
-from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.evolution import evolve, search_randomly
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.nsga2 import search_front

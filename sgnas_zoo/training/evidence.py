@@ -12,7 +12,8 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.cards.text import Fields
-from sgnas_zoo.search.decode import Bound, decode
+from sgnas_zoo.search.bounds import Bound
+from sgnas_zoo.search.decode import decode
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.runs import METRICS

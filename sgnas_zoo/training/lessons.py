@@ -13,7 +13,7 @@ import numpy as np
 from sgnas_zoo.costs import COSTS, Conditions, CostTable, native_conditions
 from sgnas_zoo.hub.supernets import TrainedSupernet
 from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
-from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.problem import Problem, Score
 from sgnas_zoo.search.propose import propose

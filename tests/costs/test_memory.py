@@ -20,8 +20,9 @@ from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.memory import count_flash, count_memory
 from sgnas_zoo.search.additive import fit_additive
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.budgets import listed
-from sgnas_zoo.search.decode import Bound, decode, decode_ranked
+from sgnas_zoo.search.decode import decode, decode_ranked
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.spaces.blocks import Operation, peak

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.search.additive import fit_additive, fit_to_random
-from sgnas_zoo.search.decode import Bound, decode_ranked
+from sgnas_zoo.search.bounds import Bound
+from sgnas_zoo.search.decode import decode_ranked
 from sgnas_zoo.search.problem import Problem
 from sgnas_zoo.search.relaxation import allowed_mask
 from sgnas_zoo.spaces import SPACES

@@ -8,7 +8,8 @@ import torch
 
 from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import BudgetError
-from sgnas_zoo.search.decode import Bound, decode
+from sgnas_zoo.search.bounds import Bound
+from sgnas_zoo.search.decode import decode
 from sgnas_zoo.search.ranges import check_range
 from sgnas_zoo.search.relaxation import allowed_mask, log_probs
 from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels, MBConvKind, Row, SearchSpace

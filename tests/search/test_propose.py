@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sgnas_zoo.costs import COSTS
-from sgnas_zoo.search.decode import Bound, decode_ranked
+from sgnas_zoo.search.bounds import Bound
+from sgnas_zoo.search.decode import decode_ranked
 from sgnas_zoo.search.propose import _scores, propose, propose_several
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from sgnas_zoo.errors import DataError
 from sgnas_zoo.hub.supernets import TrainedSupernet
-from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.problem import Problem, Score
 from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.data.sources import LabelledImages

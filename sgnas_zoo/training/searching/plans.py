@@ -47,8 +47,7 @@ def search_supernet(supernet: str | Path, dataset: str | Path, **options: Any) -
             ``generations`` (20), ``candidates`` (1 answer of a generator or an additive model that is scored),
             ``paths`` (random ones that an additive model is fitted to; by default as many as evolution scores),
             ``images`` (5000 at most), ``seed`` (0), ``generator``, ``profile``, ``precision`` ("int8"),
-            ``image_column``, ``label_column``, ``workers`` (2 decoding processes), and ``scores``, a file in which
-            scores are kept.
+            ``image_column``, ``label_column``, ``workers`` (2 decoding processes), ``scores``, a file that keeps them.
 
     Returns:
         ``front``, ``best``, ``evaluations`` and ``seconds``, as ``Search.run`` says, with the dataset and the origin

@@ -11,8 +11,8 @@ from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
 from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, Precision, counted_tables, native_conditions
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
 from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.budgets import plain
-from sgnas_zoo.search.decode import Bound
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.problem import Problem, Score
 from sgnas_zoo.search.strategies import STRATEGIES, Setting

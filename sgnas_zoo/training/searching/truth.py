@@ -21,7 +21,7 @@ from sgnas_zoo.errors import ArchError, ArtifactError, BudgetError, shown
 from sgnas_zoo.files import reason, sha256, user_path
 from sgnas_zoo.hub.artifacts import brief
 from sgnas_zoo.plain_json import checked, parse_json
-from sgnas_zoo.search.decode import ROUNDING
+from sgnas_zoo.search.bounds import ROUNDING
 from sgnas_zoo.spaces import Arch, SearchSpace
 
 NEXT = "name the JSON file of a truth table"

@@ -25,7 +25,7 @@ from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import ArtifactError, BudgetError, UnknownNameError
 from sgnas_zoo.search.additive import fit_to_random
-from sgnas_zoo.search.decode import Bound
+from sgnas_zoo.search.bounds import Bound
 from sgnas_zoo.search.evolution import evolve, search_randomly
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.nsga2 import search_front
