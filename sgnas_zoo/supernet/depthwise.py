@@ -36,6 +36,13 @@ def speed_up_depthwise(module: nn.Module) -> None:
             part.__class__ = DepthwiseConv2d  # a new one would draw weights, and so change those drawn after it
 
 
+def restore_depthwise(module: nn.Module) -> None:
+    """Undo ``speed_up_depthwise``: what counts or exports a network knows plain convolutions only."""
+    for part in module.modules():
+        if type(part) is DepthwiseConv2d:
+            part.__class__ = nn.Conv2d  # type: ignore[assignment]
+
+
 def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None = None) -> Tensor:
     """Convolve every channel with a kernel of its own, "same" padding.
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sgnas_zoo.supernet.depthwise import speed_up_depthwise
+from sgnas_zoo.supernet.depthwise import restore_depthwise, speed_up_depthwise
 from sgnas_zoo.training.config import Fits
 from sgnas_zoo.training.data.sources import LabelledImages, open_splits
 from sgnas_zoo.training.distillation import distillation_loss
@@ -129,6 +129,7 @@ def fit(
         return None
     trained = accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False, keep_torch_compile=False)
     final = (average.module if average else trained.eval()).to(memory_format=torch.contiguous_format)  # as it is loaded
+    restore_depthwise(final)
     return Fitted(final, round(done.seconds / 3600, 3))
 
 

@@ -33,7 +33,7 @@ from sgnas_zoo.supernet import (
     inherited_state,
     with_smallest_kernels,
 )
-from sgnas_zoo.supernet.depthwise import DepthwiseConv2d, depthwise_conv, speed_up_depthwise
+from sgnas_zoo.supernet.depthwise import DepthwiseConv2d, depthwise_conv, restore_depthwise, speed_up_depthwise
 
 VECTORS = REFERENCE / "sgnas_supernet_vectors.safetensors"
 MICRO = SPACES["sgnas_micro"]
@@ -527,6 +527,8 @@ def test_networks_that_are_sped_up_compute_and_learn_the_same(name):
     assert found[0].keys() == found[1].keys()
     assert all(far(found[1][key].grad, found[0][key].grad) < 1e-9 for key in found[0])
     assert not changed or far(changed[-1].weight.grad.flip(2), changed[-1].weight.grad) > 1e-3
+    restore_depthwise(fast)
+    assert [type(module) for module in fast.modules()] == [type(module) for module in plain.modules()]
 
 
 # --- Inheritance
