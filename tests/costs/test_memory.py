@@ -72,10 +72,10 @@ def test_tables_are_what_built_networks_need(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
-def test_tables_are_what_hundreds_of_networks_need(name):
-    found = [priced_and_counted(SPACES[name], seed) for seed in range(2, 32)]
+def test_tables_are_what_many_networks_need(name):
+    found = [priced_and_counted(SPACES[name], seed) for seed in range(2, 12)]
     assert all(priced == counted for priced, counted in found)
-    assert len({tuple(priced) for priced, _ in found}) > 20
+    assert len({tuple(priced) for priced, _ in found}) > 7
 
 
 def test_without_its_sums_a_network_needs_less_memory():
