@@ -84,5 +84,5 @@ def _check(has: Mapping[str, int], resolved: Resolved, keywords: Sequence[str]) 
         if cost > limit:
             raise BudgetError(
                 f"With {named} the model has {cost:,} {name} at {has['resolution']} px, more than {limit:,.0f}; "
-                f"drop what adds to it, or ask for fewer {name}."
+                f"drop what adds to it, or ask for less {name}."
             )
