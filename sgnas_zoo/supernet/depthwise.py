@@ -46,7 +46,7 @@ def restore_depthwise(module: nn.Module) -> None:
 def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None = None) -> Tensor:
     """Convolve every channel with a kernel of its own, "same" padding.
 
-    What of a kernel only ever meets the border is left out: on a map of 2 pixels, 3 of 7 rows are left.
+    On a CPU, what of a kernel only ever meets the border is left out: on a map of 2 pixels, 3 of 7 rows are left.
 
     Args:
         x: (N, C, H, W).
@@ -54,8 +54,9 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None =
         stride: Stride.
         bias: (C,), or none.
     """
-    weight = _core(weight, max(x.shape[-2:]))
-    size, device = weight.shape[-1], x.device.type
+    device = x.device.type
+    weight = _core(weight, max(x.shape[-2:])) if device == "cpu" else weight
+    size = weight.shape[-1]
     learns = weight.requires_grad and torch.is_grad_enabled()
     tiled = device == "cpu" and learns and bias is None and _tiles_are_faster(x, weight, stride)
     if not tiled and size > 1:
