@@ -10,6 +10,7 @@ and its interpreter.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,37 +23,6 @@ BYTES: dict[Precision, int] = {"int8": 1, "fp16": 2, "float32": 4}
 
 WORD = 4
 """Bytes of a scale (float32), of a bias beside int8 weights (int32), and of a learned clip."""
-
-
-@dataclass(frozen=True)
-class MemoryCost:
-    """Peak memory of activations."""
-
-    name: str = "memory_bytes"
-    unit: str = "bytes of memory"
-    rule: str = "largest sum of activation maps alive at once, input included, batch 1, deploy form"
-    budget: str = "memory"
-
-    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
-        """Price every variant of every layer; a network costs what its dearest layer does."""
-        return _memory(space, conditions)
-
-
-@dataclass(frozen=True)
-class FlashCost:
-    """Bytes of the weights."""
-
-    name: str = "flash_bytes"
-    unit: str = "bytes of flash"
-    rule: str = "weights and biases of the deploy form; at int8 with a float32 scale for each output channel"
-    budget: str = "flash"
-
-    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
-        """Price every variant of every layer."""
-        return _flash(space, conditions)
-
-
-MEMORY, FLASH = MemoryCost(), FlashCost()
 
 
 def weight_bytes(
@@ -113,3 +83,36 @@ def _flash(space: SearchSpace, conditions: Conditions) -> CostTable:
         blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
         layers.append(tuple(_flash_of(block, conditions.precision) for block in blocks))
     return CostTable(FLASH.name, FLASH.unit, space, fixed, tuple(layers))
+
+
+@dataclass(frozen=True)
+class ByteCost:
+    """A cost in bytes.
+
+    Args:
+        name: Registry name.
+        unit: Unit of the numbers.
+        rule: What is counted, in one line for tables and cards.
+        budget: Name of the budget that bounds it.
+        priced: Makes its table.
+    """
+
+    name: str
+    unit: str
+    rule: str
+    budget: str
+    priced: Callable[[SearchSpace, Conditions], CostTable]
+
+    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
+        """Price every variant of every layer of ``space``."""
+        return self.priced(space, conditions)
+
+
+MEMORY = ByteCost(
+    "memory_bytes", "bytes of memory",
+    "largest sum of activation maps alive at once, input included, batch 1, deploy form", "memory", _memory,
+)  # fmt: skip
+FLASH = ByteCost(
+    "flash_bytes", "bytes of flash",
+    "weights and biases of the deploy form; at int8 with a float32 scale for each output channel", "flash", _flash,
+)  # fmt: skip
