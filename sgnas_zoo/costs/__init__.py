@@ -1,10 +1,10 @@
 """Costs of architectures: tables that are exact for an ``Arch`` and differentiable for probabilities.
 
 To add one: write ``costs/<name>.py`` with an object that has ``name``, ``unit``, ``rule``, ``budget`` and
-``table(space, conditions)`` returning a ``CostTable``, a sum over layers or a maximum, and register it below; where
-users may bound it, register its budget too (``costs/budgets.py``), from which arguments, options and cards follow. The
-contract tests then check, on every space, that its expectation at a one-hot equals its measure. Nothing here times
-anything: measured costs are tables read from a profile.
+``table(space, conditions)`` returning a ``CostTable``, such as a ``PricedCost``, and register it below; where users may
+bound it, register its budget too (``costs/budgets.py``), from which arguments, options and cards follow. The contract
+tests then check, on every space, that its expectation at a one-hot equals its measure. Nothing here times anything:
+measured costs are tables read from a profile.
 """
 
 from __future__ import annotations

@@ -8,80 +8,49 @@ would be the FLOPs of everybody else.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
 
-from sgnas_zoo.costs.table import Conditions, CostTable
-from sgnas_zoo.spaces import Block, Conv, SearchSpace
-from sgnas_zoo.spaces.blocks import strided
-
-CostName = Literal["macs", "conv_macs", "params", "bitops"]
+from sgnas_zoo.costs.priced import PricedCost
+from sgnas_zoo.costs.table import Conditions
+from sgnas_zoo.spaces import Block
+from sgnas_zoo.spaces.blocks import Conv, strided
 
 
-@dataclass(frozen=True)
-class AnalyticCost:
-    """A cost that is a sum over convolutions.
-
-    Args:
-        name: Registry name.
-        unit: Unit of the numbers.
-        rule: What is counted, in one line for tables and cards.
-        budget: Name of the budget that bounds it.
-    """
-
-    name: CostName
-    unit: str
-    rule: str
-    budget: str
-
-    def count(self, conv: Conv, size: int) -> int:
-        """Cost of one convolution whose output is ``size`` x ``size``."""
-        weights = conv.kernel**2 * conv.in_chs // conv.groups * conv.out_chs
-        if self.name == "params":
-            return weights + conv.bias * conv.out_chs + 2 * conv.norm * conv.out_chs + bool(conv.bits)
-        if self.name == "bitops":
-            return weights * size**2 * math.prod(conv.bits) if conv.bits else 0
-        if self.name == "conv_macs" and conv.linear:
-            return 0
-        return weights * size**2
-
-    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
-        """Price every variant of every layer of ``space``."""
-        return _table(self, space, conditions)
+def _macs(conv: Conv, block: Block, size: int) -> int:
+    """MACs of a convolution of a part whose input is ``size`` x ``size``."""
+    side = {"input": size, "output": strided(size, block.stride), "pixel": 1}[conv.at]
+    return conv.weights * side**2
 
 
-MACS = AnalyticCost("macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1", "flops")
-CONV_MACS = AnalyticCost(
-    "conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them", "flops"
+def _all_macs(block: Block, size: int, conditions: Conditions) -> int:
+    return sum(_macs(conv, block, size) for conv in block.convs())
+
+
+def _conv_macs(block: Block, size: int, conditions: Conditions) -> int:
+    return sum(_macs(conv, block, size) for conv in block.convs() if not conv.linear)
+
+
+def _params(block: Block, size: int, conditions: Conditions) -> int:
+    return sum(
+        conv.weights + conv.bias * conv.out_chs + 2 * conv.norm * conv.out_chs + bool(conv.bits)
+        for conv in block.convs()
+    )
+
+
+def _bitops(block: Block, size: int, conditions: Conditions) -> int:
+    return sum(_macs(conv, block, size) * math.prod(conv.bits) for conv in block.convs() if conv.bits)
+
+
+MACS = PricedCost(
+    "macs", "MACs", "multiply-accumulates of every convolution and linear layer, batch 1", "flops", _all_macs
 )
-PARAMS = AnalyticCost(
-    "params", "parameters", "weights, biases, affine batch norm parameters and learned clips", "params"
+CONV_MACS = PricedCost(
+    "conv_macs", "MACs", "multiply-accumulates of convolutions only, as SGNAS publishes them", "flops", _conv_macs
 )
-BITOPS = AnalyticCost(
-    "bitops",
-    "BitOps",
-    "multiply-accumulates of quantised convolutions, times bits of weights and of activations, batch 1",
-    "bitops",
+PARAMS = PricedCost(
+    "params", "parameters", "weights, biases, affine batch norm parameters and learned clips", "params", _params
 )
-
-
-def _price(cost: AnalyticCost, block: Block | None, size: int, stride: int) -> int:
-    """Cost of one part of the network that sees a ``size`` x ``size`` map; nothing for one that vanished."""
-    side = {"input": size, "output": strided(size, stride), "pixel": 1}
-    return sum(cost.count(conv, side[conv.at]) for conv in block.convs()) if block else 0
-
-
-@lru_cache(maxsize=64)
-def _table(cost: AnalyticCost, space: SearchSpace, conditions: Conditions) -> CostTable:
-    fixed, size = 0, conditions.resolution
-    for block in space.before(conditions.form, conditions.in_chans):
-        fixed += _price(cost, block, size, block.stride)
-        size = strided(size, block.stride)
-    layers = []
-    for number, layer in enumerate(space.layers):
-        blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
-        layers.append(tuple(_price(cost, block, size, layer.stride) for block in blocks))
-        size = strided(size, layer.stride)
-    fixed += _price(cost, space.after(conditions.num_classes), size, 1)
-    return CostTable(cost.name, cost.unit, space, fixed, tuple(layers))
+BITOPS = PricedCost(
+    "bitops", "BitOps",
+    "multiply-accumulates of quantised convolutions, times bits of weights and of activations, batch 1", "bitops",
+    _bitops,
+)  # fmt: skip

@@ -10,13 +10,11 @@ and its interpreter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 
-from sgnas_zoo.costs.table import Conditions, CostTable, Precision
-from sgnas_zoo.spaces import Block, SearchSpace
-from sgnas_zoo.spaces.blocks import peak, strided
+from sgnas_zoo.costs.priced import PricedCost
+from sgnas_zoo.costs.table import Conditions, Precision
+from sgnas_zoo.spaces import Block
+from sgnas_zoo.spaces.blocks import peak
 
 BYTES: dict[Precision, int] = {"int8": 1, "fp16": 2, "float32": 4}
 """Bytes of a number."""
@@ -44,75 +42,24 @@ def weight_bytes(
     return stored + each * out_chs + (WORD if bits else 0)
 
 
-def _flash_of(block: Block | None, precision: Precision) -> int:
+def _memory(block: Block, size: int, conditions: Conditions) -> int:
+    """Peak bytes of maps while a part runs."""
+    return peak(block.in_chs * size**2, block.operations(size)) * BYTES[conditions.precision]
+
+
+def _flash(block: Block, size: int, conditions: Conditions) -> int:
+    """Bytes of the weights of a part."""
     return sum(
-        weight_bytes(
-            conv.kernel**2 * conv.in_chs // conv.groups * conv.out_chs, conv.out_chs, precision,
-            bias=conv.bias or conv.norm, bits=conv.bits,
-        )
-        for conv in (block.deployed() if block else ())
-    )  # fmt: skip
+        weight_bytes(conv.weights, conv.out_chs, conditions.precision, bias=conv.bias or conv.norm, bits=conv.bits)
+        for conv in block.deployed()
+    )
 
 
-def _memory_of(block: Block | None, size: int, precision: Precision) -> int:
-    """Peak bytes of a part that sees a ``size`` x ``size`` map; nothing of one that vanished."""
-    return peak(block.in_chs * size**2, block.operations(size)) * BYTES[precision] if block else 0
-
-
-@lru_cache(maxsize=64)
-def _memory(space: SearchSpace, conditions: Conditions) -> CostTable:
-    fixed, size, precision = 0, conditions.resolution, conditions.precision
-    for block in space.before(conditions.form, conditions.in_chans):
-        fixed = max(fixed, _memory_of(block, size, precision))
-        size = strided(size, block.stride)
-    layers = []
-    for number, layer in enumerate(space.layers):
-        blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
-        layers.append(tuple(_memory_of(block, size, precision) for block in blocks))
-        size = strided(size, layer.stride)
-    fixed = max(fixed, _memory_of(space.after(conditions.num_classes), size, precision))
-    return CostTable(MEMORY.name, MEMORY.unit, space, fixed, tuple(layers), "max")
-
-
-@lru_cache(maxsize=64)
-def _flash(space: SearchSpace, conditions: Conditions) -> CostTable:
-    ends = (*space.before(conditions.form, conditions.in_chans), space.after(conditions.num_classes))
-    fixed = sum(_flash_of(block, conditions.precision) for block in ends)
-    layers = []
-    for number in range(len(space.layers)):
-        blocks = [space.block(number, variant, conditions.form) for variant in space.merge(number).variants]
-        layers.append(tuple(_flash_of(block, conditions.precision) for block in blocks))
-    return CostTable(FLASH.name, FLASH.unit, space, fixed, tuple(layers))
-
-
-@dataclass(frozen=True)
-class ByteCost:
-    """A cost in bytes.
-
-    Args:
-        name: Registry name.
-        unit: Unit of the numbers.
-        rule: What is counted, in one line for tables and cards.
-        budget: Name of the budget that bounds it.
-        priced: Makes its table.
-    """
-
-    name: str
-    unit: str
-    rule: str
-    budget: str
-    priced: Callable[[SearchSpace, Conditions], CostTable]
-
-    def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
-        """Price every variant of every layer of ``space``."""
-        return self.priced(space, conditions)
-
-
-MEMORY = ByteCost(
+MEMORY = PricedCost(
     "memory_bytes", "bytes of memory",
-    "largest sum of activation maps alive at once, input included, batch 1, deploy form", "memory", _memory,
+    "largest sum of activation maps alive at once, input included, batch 1, deploy form", "memory", _memory, "max",
 )  # fmt: skip
-FLASH = ByteCost(
+FLASH = PricedCost(
     "flash_bytes", "bytes of flash",
     "weights and biases of the deploy form; at int8 with a float32 scale for each output channel", "flash", _flash,
 )  # fmt: skip

@@ -33,6 +33,11 @@ class Conv:
     linear: bool = False
     bits: tuple[int, ...] = ()
 
+    @property
+    def weights(self) -> int:
+        """Number of its weights, without a bias."""
+        return self.kernel**2 * self.in_chs // self.groups * self.out_chs
+
 
 class Operation(NamedTuple):
     """An operation of a part of a network, as memory sees it.
