@@ -29,12 +29,12 @@ from sgnas_zoo.files import check_file, write_whole
 from sgnas_zoo.models.origin import caveat
 from sgnas_zoo.training.config import FROM_ONE, NUMBER, PART, Data, Reading, Weighted
 from sgnas_zoo.training.data.sources import load_images
-from sgnas_zoo.training.evaluation import evaluate
 from sgnas_zoo.training.fields import flat, group, option
+from sgnas_zoo.training.measuring import measure, other_names
 from sgnas_zoo.training.networks import arch_of, counted, make_network, set_input, weights_sha256
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import reads_as
-from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator, measuring_loader
+from sgnas_zoo.training.runs import EVAL_BATCH, make_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,28 +68,24 @@ def main(config: Config) -> None:
         limit=config.data.limit, streaming=config.reading.streaming,
     )  # fmt: skip
     accelerator = make_accelerator()
-    loader = measuring_loader(
-        images, network, accelerator, batch_size=config.batch_size, on_corrupt=config.reading.on_corrupt,
+    figures = measure(
+        network, images, accelerator, batch_size=config.batch_size, on_corrupt=config.reading.on_corrupt,
         workers=config.data.workers,
     )  # fmt: skip
-    figures = evaluate(network.to(accelerator.device).eval(), loader, accelerator)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
 
-    cfg = network.pretrained_cfg
     if said := caveat(asked.model or "The network", network):
         click.echo(printable(said), err=True)
-    if (names := cfg.get("label_names")) and list(names) != list(images.classes):
-        click.echo("The model's classes have other names than the dataset's; see that they are the same.", err=True)
+    if said := other_names(network, images):
+        click.echo(said, err=True)
     record: dict[str, Any] = getattr(network, "zoo", {})
     result = {
-        "model": asked.model or cfg["architecture"],
+        "model": asked.model or network.pretrained_cfg["architecture"],
         **arch_of(network),
         **counted(network),
         **figures,
-        "dataset": dict(images.record),
-        "preprocessing": {key: cfg[key] for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode")},
         "weights": record.get("weights"),
         "weights_sha256": weights_sha256(network),
         "settings": flat(config),

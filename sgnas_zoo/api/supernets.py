@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
 
 from sgnas_zoo.api.request import Pretrained, Request
 from sgnas_zoo.api.spaces import choose_space
@@ -48,6 +51,25 @@ def find_supernet(request: Request, space: str | None) -> tuple[TrainedSupernet,
         return trained, None, entry.tag
     access = request.access._replace(revision=None)
     return trained, published_generator(entry.generator, _needed(entry.generator, access)), entry.tag
+
+
+def supernet_of(model: nn.Module) -> TrainedSupernet | None:
+    """The supernet that a network's weights were inherited from; None where its record names none.
+
+    Args:
+        model: Any model. What was trained further still names the supernet that it began with.
+
+    Raises:
+        ArtifactError: If it cannot be loaded.
+    """
+    record: dict[str, Any] = getattr(model, "zoo", None) or {}
+    named = record.get("supernet") or {}
+    if not isinstance(named.get("id"), str):
+        return None
+    place, packaged = named["id"], named["id"].removeprefix("sgnas_zoo/")
+    if packaged != place and any(entry.supernet == packaged for entry in supernet_entries()):
+        return published_supernet(packaged)
+    return load_supernet(place, revision=named.get("revision"))
 
 
 def _space(request: Request) -> str:

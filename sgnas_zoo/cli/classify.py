@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from sgnas_zoo.cli.measure import load_named, say_untrained
+from sgnas_zoo.cli.networks import load_runnable, say_untrained
 from sgnas_zoo.errors import DataError, printable
 from sgnas_zoo.terminal import told
 
@@ -30,7 +30,7 @@ def classify(images: Sequence[str], model: str | None, top: int, as_json: bool) 
         with told():
             network = create_model(flops=BUDGET, pretrained=True)
     else:
-        network = load_named(model)
+        network = load_runnable(model)
         say_untrained({model: network})
     rows = []
     for found in classification.classify(network, files, top):

@@ -12,9 +12,11 @@ import click
 from sgnas_zoo import __version__
 from sgnas_zoo.cli.classify import classify
 from sgnas_zoo.cli.compare import compare
+from sgnas_zoo.cli.evaluate import evaluate
+from sgnas_zoo.cli.export import export
 from sgnas_zoo.cli.generate import generate
 from sgnas_zoo.cli.hub import card, convert, push, shim
-from sgnas_zoo.cli.measure import benchmark, export, profile
+from sgnas_zoo.cli.measure import benchmark, profile
 from sgnas_zoo.cli.search import search
 from sgnas_zoo.cli.zoo import info, list_
 from sgnas_zoo.stopping import end_on_signals
@@ -54,6 +56,7 @@ for _command in (
     profile,
     benchmark,
     export,
+    evaluate,
     search,
     compare,
     push,

@@ -1,23 +1,20 @@
-"""Commands that run networks: ``sgnas-zoo profile``, ``benchmark`` and ``export``."""
+"""Commands that time networks: ``sgnas-zoo profile`` and ``benchmark``."""
 
 from __future__ import annotations
 
 import datetime
 import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgnas_zoo.errors import UntrainedWarning, printable
-from sgnas_zoo.terminal import UserPath, told
+from sgnas_zoo.cli.networks import load_named, say_untrained
+from sgnas_zoo.terminal import UserPath
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from sgnas_zoo.costs.profile import Profile
 
 POSITIVE = click.IntRange(min=1)
@@ -120,64 +117,6 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
     on = setups[0]
     click.echo(f"{on.device}, {on.threads} threads, batches of {on.batch_size}, {on.dtype}; deploy forms, one "
                f"interleaved run, medians of {rows[0].n}.", err=True)  # fmt: skip
-
-
-@click.command()
-@click.argument("model")
-@click.option("--format", "format_", default="onnx", show_default=True, help="onnx, pt2 or executorch.")
-@click.option("--output", type=UserPath(), help="File to write; by default the model's name.")
-@click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the model's own.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
-def export(model: str, format_: str, output: Path | None, resolution: int | None, force: bool) -> None:
-    """Export a model's deploy form, run the file, and compare it with torch before it counts as done."""
-    from sgnas_zoo.api.create import is_model
-    from sgnas_zoo.export import FORMATS
-    from sgnas_zoo.export import export as run
-    from sgnas_zoo.hub.names import read_name
-    from sgnas_zoo.measure.side_by_side import input_size
-
-    chosen = FORMATS[format_]
-    place = read_name(model, is_model)
-    target = output or Path((place.name if place else model) + chosen.suffix)
-    network = load_named(model)
-    side = None if resolution is None else (input_size(network)[0], resolution, resolution)
-    done = run(network, target, format_, input_size=side, force=force)
-    details = ", ".join(f"{name} {value}" for name, value in done.details.items())
-    click.echo(
-        f"Wrote {target} ({details}); it differs from torch by {done.error:.1e} of the largest output.", err=True
-    )
-    say_untrained({model: network})
-    click.echo(str(target))
-
-
-def load_named(name: str) -> nn.Module:
-    """A model by folder, Hub repo, or a name of this zoo or of timm; its record says where its weights are untrained.
-
-    What lies in a folder or a repo comes with its weights, and so does a name with a tag that has some
-    (``resnet18.a1_in1k``). Other names come with fresh weights.
-    """
-    from timm.models import is_model_pretrained
-
-    from sgnas_zoo.api.create import create_model, is_model
-    from sgnas_zoo.hub.names import read_name
-    from sgnas_zoo.models.origin import mark_untrained
-
-    weighty = read_name(name, is_model) is not None or ("." in name and is_model_pretrained(name))
-    with told():
-        warnings.simplefilter("ignore", UntrainedWarning)  # the commands say it at their end
-        model = create_model(name, pretrained=weighty).eval()
-    if not weighty:
-        mark_untrained(model)
-    return model
-
-
-def say_untrained(models: Mapping[str, nn.Module]) -> None:
-    """Say of which models the weights are untrained."""
-    from sgnas_zoo.models.origin import caveat
-
-    for name, model in models.items():
-        if said := caveat(name, model):
-            click.echo(printable(said), err=True)
 
 
 def _from_csv(path: Path, **known: Any) -> Profile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import torch
@@ -80,7 +81,9 @@ def flat(outputs: Any) -> list[Tensor]:
     return [tensor for value in values for tensor in flat(value)]
 
 
-def check(runner: Runner, images: list[Tensor], expected: list[list[Tensor]], format: str) -> float:
+def check(
+    runner: Runner, images: list[Tensor], expected: list[list[Tensor]], format: str, tolerance: float = TOLERANCE
+) -> float:
     """Run an exported file and compare it with the original.
 
     Args:
@@ -88,21 +91,41 @@ def check(runner: Runner, images: list[Tensor], expected: list[list[Tensor]], fo
         images: Batches.
         expected: For each of them, the original's outputs.
         format: Name for the error message.
+        tolerance: Largest error that is accepted; infinity where it is to be finite only.
 
     Returns:
         The largest difference relative to the largest absolute value of its output.
 
     Raises:
-        ModelError: If it is above ``TOLERANCE``.
+        ModelError: If it is above the tolerance, or outputs have other shapes or are not finite.
     """
     with torch.no_grad():
         worst = max(_error(flat(runner(batch)), outputs) for batch, outputs in zip(images, expected, strict=True))
-    if worst > TOLERANCE:
+    if worst > tolerance or worst == inf:
         raise ModelError(
-            f"The exported {format} file is off by {worst:.1e} of the largest output, more than {TOLERANCE:.0e}; "
+            f"The exported {format} file is off by {worst:.1e} of the largest output, more than {tolerance:.0e}; "
             "it is not kept. Choose another format."
         )
     return worst
+
+
+@torch.no_grad()
+def agreement(runner: Runner, original: nn.Module, images: Tensor, batch: int) -> float | None:
+    """Share of images for which a file names the class that the original names; None for maps of features.
+
+    Args:
+        runner: Runs the file.
+        original: The network that it was made from.
+        images: (N, channels, height, width).
+        batch: Images that the file takes at once.
+    """
+    same = 0
+    for some in torch.split(images, batch):
+        ours, theirs = flat(runner(some)), flat(original(some))
+        if len(ours) != 1 or ours[0].ndim != 2:
+            return None
+        same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum())
+    return same / len(images)
 
 
 def _error(outputs: list[Tensor], expected: list[Tensor]) -> float:

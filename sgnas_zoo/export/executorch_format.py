@@ -6,57 +6,48 @@ contiguous images. Its C++ part writes a few lines about the processor to stderr
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.export import ExportedProgram
 
-from sgnas_zoo.export.formats import Format, Runner
-
-_WARNINGS = (
-    r"(open_text|read_text|read_binary) is deprecated",  # importlib.resources, as executorch 1.5 calls it
-    "This API is experimental and subject to change",  # executorch.runtime, on import
-)
+from sgnas_zoo.export.formats import Format, Int8, Opened
+from sgnas_zoo.export.pt2e import layer_of, quantised, quietly
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence what executorch and torchao are known to say of their own code."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "register_constant() on Enum" not in record.getMessage()
-
-    logger = logging.getLogger("torch.utils._pytree")
-    logger.addFilter(keep)
-    try:
-        with warnings.catch_warnings():
-            for message in _WARNINGS:
-                warnings.filterwarnings("ignore", message, DeprecationWarning)
-            yield
-    finally:
-        logger.removeFilter(keep)
-
-
-def _dump(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    with _quietly():
+def _dump(program: ExportedProgram, metadata: Mapping[str, str], int8: Int8 | None) -> bytes:
+    with quietly():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
         told = dict(metadata)  # methods that answer a constant: the format has no other place for text
-        edge: Any = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=told)
+        written = _quantised(program, int8) if int8 else program
+        edge: Any = to_edge_transform_and_lower(written, partitioner=[XnnpackPartitioner()], constant_methods=told)
         return bytes(edge.to_executorch().buffer)
 
 
-def _load(path: Path) -> Runner:
-    with _quietly():
+def _quantised(program: ExportedProgram, int8: Int8) -> ExportedProgram:
+    """The program in int8, by the quantizer that comes with XNNPACK: symmetric weights, per output channel."""
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+
+    quantizer: Any = xnnpack.XNNPACKQuantizer()
+    quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+    quantizer.set_filter_function(lambda node: layer_of(node) not in int8.kept)
+    module = quantised(program, quantizer, int8, batch=1)
+    return torch.export.export(module, program.example_inputs[0], strict=False)
+
+
+def _load(path: Path) -> Opened:
+    with quietly():
         from executorch.runtime import Runtime
 
-        method: Any = Runtime.get().load_program(path).load_method("forward")
-    return lambda images: method.execute([images.contiguous()])
+        program: Any = Runtime.get().load_program(path)
+        method = program.load_method("forward")
+        texts = {name: program.load_method(name).execute([]) for name in program.method_names if name != "forward"}
+    metadata = {name: value[0] for name, value in texts.items() if value and isinstance(value[0], str)}
+    return Opened(lambda images: method.execute([images.contiguous()]), metadata)
 
 
 EXECUTORCH = Format(

@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sgnas_zoo.errors import ModelError, ZooError
+from sgnas_zoo.models.origin import weights_of
 
 Runner = Callable[[Tensor], Any]
 """Runs an exported file: images of shape (batch, channels, height, width) in, a tensor or a collection of them out."""
+
+
+METADATA = ("weights", "precision", "pretrained_cfg")
+"""What every file says of its network: see ``metadata_of``."""
+LOOK = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "num_classes", "label_names")
+"""Entries of timm's ``pretrained_cfg`` that tell how images are prepared, and what the answers mean."""
+
+
+class Opened(NamedTuple):
+    """A file that was opened in its runtime.
+
+    Args:
+        run: Runs it.
+        metadata: What was written into it, as text by name.
+    """
+
+    run: Runner
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How a network is quantised to int8.
+
+    Args:
+        images: Calibration images of shape (N, channels, height, width), normalised as in training. They give the range
+            of every activation.
+        kept: Names of the convolutions and linear layers that stay in float32.
+    """
+
+    images: Tensor
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,34 +61,62 @@ class Format:
     Args:
         name: Registry name.
         suffix: Of its files, with the dot.
-        dump: Makes the content of a file, with metadata in it.
+        dump: Makes the content of a file, with metadata in it: of a float32 network, or quantised to int8 if it is told
+            how.
         load: Opens a file in the format's own runtime, as its users will.
         packages: What it imports beyond torch.
         extra: The extra of this distribution that installs them.
+        int8_packages: What it imports besides to quantise.
+        int8_extra: The extra that installs those.
         dynamic: Whether its files take any batch size; else batch 1.
         details: What else there is to say of its files.
     """
 
     name: str
     suffix: str
-    dump: Callable[[ExportedProgram, Mapping[str, str]], bytes]
-    load: Callable[[Path], Runner]
+    dump: Callable[[ExportedProgram, Mapping[str, str], Int8 | None], bytes]
+    load: Callable[[Path], Opened]
     packages: tuple[str, ...] = ()
     extra: str = ""
+    int8_packages: tuple[str, ...] = ()
+    int8_extra: str = ""
     dynamic: bool = True
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def check_installed(self) -> None:
+    def check_installed(self, int8: bool = False) -> None:
         """Refuse the format where a package is missing.
+
+        Args:
+            int8: Whether it is to quantise.
 
         Raises:
             ModelError: If one is.
         """
-        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
-        if missing:
-            raise ModelError(
-                f"Exporting to {self.name} needs {' and '.join(missing)}: pip install 'sgnas-zoo[{self.extra}]'"
-            )
+        for packages, extra, what in (
+            (self.packages, self.extra, self.name),
+            (self.int8_packages if int8 else (), self.int8_extra, f"{self.name} in int8"),
+        ):
+            missing = [package for package in packages if importlib.util.find_spec(package) is None]
+            if missing:
+                raise ModelError(f"Exporting to {what} needs {' and '.join(missing)}: pip install 'sgnas-zoo[{extra}]'")
+
+
+def metadata_of(model: nn.Module, size: tuple[int, int, int], precision: str) -> dict[str, str]:
+    """What a file says of its network, as text by name.
+
+    Args:
+        model: A timm model.
+        size: Channels, height and width of the images.
+        precision: Number format that it computes in: "float32" or "int8".
+
+    Returns:
+        "weights" (where they come from), "precision", and "pretrained_cfg": JSON of timm's entries that tell how images
+        are prepared and what the classes are called.
+    """
+    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    look = {name: stated[name] for name in LOOK if stated.get(name) is not None}
+    look |= {"input_size": size, "num_classes": int(getattr(model, "num_classes", 0))}
+    return {"weights": weights_of(model), "precision": precision, "pretrained_cfg": json.dumps(look)}
 
 
 def trace(module: nn.Module, images: Tensor, dynamic: bool) -> ExportedProgram:

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import warm
+from exports import disturb, images, message, needs, tiny
 from torch import nn
 
 import sgnas_zoo
@@ -20,23 +21,6 @@ from sgnas_zoo.export import FORMATS, export, write_onnx
 from sgnas_zoo.export.checks import flat
 from sgnas_zoo.export.formats import trace
 from sgnas_zoo.models.deploy import deploy
-
-ARCH = "5-5705-5503-303-700005-3003-53075-7"
-
-
-def tiny(seed=0, **kwargs):
-    """A small network with mixed kernels, a skip, and batch norms that have something to fold."""
-    torch.manual_seed(seed)
-    model = timm.create_model("sgnas", arch=ARCH, space="sgnas_micro", **kwargs)
-    disturb(model)
-    return model
-
-
-def disturb(model):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
 
 
 class Small(nn.Module):
@@ -58,17 +42,6 @@ def small():
     return Small()
 
 
-def needs(name):
-    try:
-        FORMATS[name].check_installed()
-    except ModelError as error:
-        pytest.skip(str(error))
-
-
-def images(*shape, seed=7):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def run_onnx(path, batch):
     import onnxruntime
 
@@ -83,6 +56,11 @@ def run_again(name, path, batch):
         return run_onnx(path, batch)[1]
     if name == "pt2":
         return flat(torch.export.load(path).module()(batch))
+    if name == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = Interpreter(str(path)).get_signature_runner()
+        return [torch.from_numpy(array) for array in runner(args_0=batch.numpy()).values()]
     from executorch.runtime import Runtime
 
     return Runtime.get().load_program(path).load_method("forward").execute([batch])
@@ -93,19 +71,11 @@ def largest_error(outputs, expected):
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(outputs, expected, strict=True))
 
 
-def message(error):
-    """The text of an error, which is one line without terminal codes."""
-    text = str(error.value)
-    assert len(text.splitlines()) == 1
-    assert text.isprintable()
-    return text
-
-
 # --- what every format promises
 
 
 def test_there_are_formats_to_check():
-    assert {"onnx", "pt2", "executorch"} <= set(FORMATS)
+    assert {"onnx", "pt2", "executorch", "litert"} <= set(FORMATS)
 
 
 CASES = {
@@ -249,7 +219,7 @@ def test_write_onnx_names_a_missing_library(small, tmp_path, monkeypatch):
 
 def test_libraries_are_imported_when_used():
     packages = {package for name in FORMATS for package in FORMATS[name].packages}
-    assert len(packages) == 4
+    assert len(packages) == 6
     code = f"import sys, sgnas_zoo.export; print(sorted({packages!r} & {{*sys.modules}}))"
     assert warm.run("-c", code).stdout == "[]\n"
 
@@ -462,9 +432,9 @@ def test_existing_file_is_replaced_with_force_only(small, tmp_path):
 def test_file_that_appears_meanwhile_is_kept(small, tmp_path):
     target = tmp_path / "net.pt2"
 
-    def dump(program, metadata):
+    def dump(program, metadata, int8):
         target.write_text("mine")
-        return FORMATS["pt2"].dump(program, metadata)
+        return FORMATS["pt2"].dump(program, metadata, int8)
 
     fake = dataclasses.replace(FORMATS["pt2"], dump=dump)
     with FORMATS.temporarily("fake", fake), pytest.raises(ArtifactError, match="exists; choose another name"):
