@@ -12,6 +12,7 @@ import click
 from sgnas_zoo import __version__
 from sgnas_zoo.cli.classify import classify
 from sgnas_zoo.cli.compare import compare
+from sgnas_zoo.cli.front import front
 from sgnas_zoo.cli.generate import generate
 from sgnas_zoo.cli.hub import card, convert, push, shim
 from sgnas_zoo.cli.measure import benchmark, export, profile
@@ -48,6 +49,7 @@ def main() -> None:
 
 for _command in (
     generate,
+    front,
     list_,
     info,
     classify,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ COLOURS = ("#332288", "#E69F00", "#117733", "#88CCEE", "#882255", "#CC6677", "#4
 """Safe for colour-blind readers, and of seven different luminances: they stay apart in grey."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+WIDTH = 50
+"""Characters of a line beside the vertical axis."""
 BUDGET, KNEE = "budget asked for", "knee"
 """What the legend calls the lines of budgets and the ring around a knee."""
 
@@ -90,24 +93,36 @@ def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
 
 
 def _draw(axes: Axes, panel: Panel, styles: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw a panel: budgets behind all else, the knee in front."""
+    """Draw a panel: budgets behind all else, then series from the last to the first, the knee in front."""
     for number, budget in enumerate(panel.budgets):
         label = BUDGET if number == 0 else None
         axes.axvline(budget, color="0.7", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0, label=label)
-    for name, own in panel.series.items():
+    for number, (name, own) in enumerate(panel.series.items()):
         style = dict(styles[name] if own.marked else {"color": "black", "linestyle": "-", "linewidth": 1.2})
         if own.line == "none":
             style["linestyle"] = "none"
         if own.line == "steps":
             style["drawstyle"] = "steps-post"
         xs, ys = [x for x, _ in own.points], [y for _, y in own.points]
-        axes.errorbar(xs, ys, yerr=[*own.errors] or None, capsize=2.5, elinewidth=0.9, label=name, **style)
+        axes.errorbar(
+            xs,
+            ys,
+            yerr=[*own.errors] or None,
+            capsize=2.5,
+            elinewidth=0.9,
+            label=name,
+            zorder=4 - 0.1 * number,
+            **style,
+        )
     if panel.knee:
         ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 15, "markerfacecolor": "none"}
         axes.plot(*panel.knee, color="black", markeredgewidth=1.4, label=KNEE, zorder=5, **ring)
-        axes.annotate(KNEE, panel.knee, (12, -18), textcoords="offset points", fontweight="bold", zorder=5)
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
+        axes.annotate(KNEE, panel.knee, (12, -18), textcoords="offset points", fontweight="bold", bbox=paper, zorder=6)
     axes.grid(axis="y", alpha=0.3)
-    axes.set(xlabel=panel.x, ylabel=panel.y, title=panel.title, yscale="log" if panel.log else "linear")
+    axes.set(
+        xlabel=panel.x, ylabel=textwrap.fill(panel.y, WIDTH), title=panel.title, yscale="log" if panel.log else "linear"
+    )
 
 
 def _style(number: int) -> dict[str, Any]:

@@ -60,6 +60,16 @@ def test_a_front_shows_its_budgets_standard_errors_and_knee(tmp_path, drawn):
     assert sorted(legend(drawn[0])) == sorted([BUDGET, KNEE, "found"])
 
 
+def test_a_long_label_is_broken_into_lines_that_fit(tmp_path, drawn):
+    told = "top-1 at 224 px with inherited weights of a supernet on 2,000 images, % (± standard error)"
+    plot_panels(tmp_path / "a.png", [Panel("x", told, {"found": Series(POINTS)})])
+    (axes,) = drawn[0].axes
+    assert axes.get_ylabel().replace("\n", " ") == told
+    box = axes.yaxis.label.get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= drawn[0].bbox.y1
+
+
 def test_the_legend_lies_outside_of_all_data_and_names_a_series_once(tmp_path, drawn):
     other = Panel("budgets", "seconds", {"more": Series(POINTS), "found": Series(POINTS)}, log=True)
     plot_panels(tmp_path / "two.png", [FRONT, other])
@@ -140,7 +150,7 @@ def test_a_comparison_shows_means_over_seeds_by_rising_cost(tmp_path, drawn):
     found, _ = (axes.containers[0] for axes in drawn[0].axes)
     assert [*map(tuple, found[0].get_xydata())] == [(1, 51), (3.5, 72)]
     assert [high[1] - low[1] for low, high in found[2][0].get_segments()] == pytest.approx([2, 4])
-    assert "± standard error" in drawn[0].axes[0].get_ylabel()
+    assert "± standard error" in drawn[0].axes[0].get_ylabel().replace("\n", " ")
     plot_comparison(tmp_path / "b.png", {"cost": "flops", "rows": rows[::2], "totals": paid})  # one seed: no bars
     assert drawn[1].axes[0].containers[0][2] == ()
     assert "standard error" not in drawn[1].axes[0].get_ylabel()
