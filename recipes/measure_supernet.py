@@ -38,12 +38,11 @@ from sgnas_zoo.spaces import Arch
 from sgnas_zoo.training.config import NUMBER, Data
 from sgnas_zoo.training.data.sources import Source, load_images
 from sgnas_zoo.training.evaluation import evaluate
-from sgnas_zoo.training.evidence import random_archs, read_retrained
+from sgnas_zoo.training.evidence import plot_evidence, random_archs, read_retrained
 from sgnas_zoo.training.fields import flat, group, option
 from sgnas_zoo.training.networks import set_input
 from sgnas_zoo.training.options import recipe
 from sgnas_zoo.training.outputs import claim, reads_as
-from sgnas_zoo.training.plots import Panel, plot_panels
 from sgnas_zoo.training.runs import make_accelerator, measuring_loader
 
 
@@ -121,18 +120,7 @@ def main(config: Config) -> None:
         "hours": round((time.monotonic() - started) / 3600, 2),
     }
     write_whole(output / "evaluation.json", evidence)
-    scale, unit = BUDGETS[makes.budget].scale, BUDGETS[makes.budget].unit
-    scaled = [row["requested"] / scale for row in rows]
-    asked = {
-        "generated": [(most, row["achieved"] / scale) for most, row in zip(scaled, rows, strict=True)],
-        "the budget": [(most, most) for most in scaled],
-    }
-    plot_panels(output / "budgets.png", [Panel(f"requested, {unit}", f"achieved, {unit}", asked)])
-    points = {
-        name: [(table.measure(arch) / scale, measured[arch]) for arch in archs]
-        for name, archs in (("random", drawn), ("generated", generated))
-    }
-    plot_panels(output / "front.png", [Panel(unit, "top-1 with inherited weights, %", points)])
+    plot_evidence(output, evidence, BUDGETS[makes.budget])
     click.echo(f"Evidence: {output}, lead over random {evidence['lead_over_random']}", err=True)
 
 

@@ -36,7 +36,7 @@ from sgnas_zoo.training.config import FROM_ONE, NUMBER
 from sgnas_zoo.training.data.sources import Source
 from sgnas_zoo.training.fields import flat, option
 from sgnas_zoo.training.options import PLACES, recipe
-from sgnas_zoo.training.plots import Panel, plot_panels
+from sgnas_zoo.training.plots import Panel, Series, plot_panels
 from sgnas_zoo.training.runs import make_accelerator
 from sgnas_zoo.training.searching.candidates import EvaluationLog, held_out_images
 from sgnas_zoo.training.searching.sharing import InheritedAccuracy
@@ -102,7 +102,7 @@ def main(config: Config) -> None:
         "rows": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
     write_whole(output / RESULT, record)
-    points = {str(trained.training.get("sampler", space.name)): [*zip(inherited, true, strict=True)]}
+    points = {str(trained.training.get("sampler", space.name)): Series([*zip(inherited, true, strict=True)])}
     plot_panels(output / PLOT, [Panel("held-out top-1 with inherited weights, %", "true top-1, %", points)])
     told = ", ".join(f"{name} {record[name]}" for name in ("kendall_tau", "spearman", "mean_top1"))
     click.echo(f"Ranking: {output}, {told}; MACs alone {record['macs_alone']['kendall_tau']}", err=True)

@@ -4,8 +4,8 @@
 
 What: measures the default generator against the published answers and over its range, and writes its card and those of
     the other artifacts in the package and in ``hub_cards/``, which hold what was measured of them, and the pages of
-    comparisons of search strategies from their records (``comparison.json``). A test renders them again and compares,
-    so that no figure is typed.
+    comparisons of search strategies from their records (``comparison.json``). Plots of fronts are drawn from the same
+    records. A test renders cards and pages again and compares, so that no figure is typed.
 Hardware: any CPU, seconds.
 """
 
@@ -27,13 +27,15 @@ import torch
 
 from sgnas_zoo.api.create import generate
 from sgnas_zoo.cli.compare import PAGE, PLOT, RESULT
-from sgnas_zoo.costs import COSTS
+from sgnas_zoo.costs import BUDGETS, COSTS
 from sgnas_zoo.files import read_config, write_file, write_json, write_whole
 from sgnas_zoo.hub.artifacts import CONFIG
 from sgnas_zoo.hub.cards import CARD, CURVES, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
-from sgnas_zoo.training.searching.report import report
+from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.training.evidence import plot_evidence
+from sgnas_zoo.training.searching.report import plot_comparison, report
 from sgnas_zoo.zoo import ARTIFACTS
 
 HERE = Path(__file__).parent
@@ -124,8 +126,19 @@ def render() -> dict[str, bytes]:
     return files
 
 
+def draw() -> None:
+    """Draw the plots of supernets and comparisons anew from their records."""
+    for record in sorted(ARTIFACTS.glob(f"*/{EVALUATION}")):
+        evidence, config = read_config(record), read_config(record.with_name(CONFIG))
+        if "budgets" in evidence:
+            plot_evidence(record.parent, evidence, BUDGETS[SPACES[config["space"]].budget])
+    for record in sorted(HUB_CARDS.glob(f"*/{RESULT}")):
+        plot_comparison(record.with_name(PLOT), json.loads(record.read_bytes()))
+
+
 if __name__ == "__main__":
     write_whole(FOLDER / EVALUATION, evaluation())
+    draw()
     for path, content in render().items():
         for place in (HUB_CARDS / path, ARTIFACTS / path):
             if place.parent.is_dir() or place.is_relative_to(HUB_CARDS):  # comparisons are no artifacts

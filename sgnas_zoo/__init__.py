@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from sgnas_zoo.hub.supernets import load_supernet
     from sgnas_zoo.models.deploy import deploy
     from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+    from sgnas_zoo.training.fronts.plan import generate_front
     from sgnas_zoo.training.searching.plans import compare_strategies, search_supernet
 
 __version__ = "0.1.0"
 __all__ = [
     "SPACES", "Arch", "Generated", "SearchSpace", "compare_strategies", "convert", "create_model", "deploy", "generate",
-    "list_models", "load_generator", "load_profile", "load_supernet", "save_model", "search_supernet",
+    "generate_front", "list_models", "load_generator", "load_profile", "load_supernet", "save_model", "search_supernet",
 ]  # fmt: skip
 
 _MODULES = {
@@ -39,6 +40,7 @@ _MODULES = {
     "sgnas_zoo.hub.supernets": ("load_supernet",),
     "sgnas_zoo.models.deploy": ("deploy",),
     "sgnas_zoo.spaces": ("SPACES", "Arch", "SearchSpace"),
+    "sgnas_zoo.training.fronts.plan": ("generate_front",),
     "sgnas_zoo.training.searching.plans": ("compare_strategies", "search_supernet"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,6 +14,7 @@ from sgnas_zoo.measure.cache import cached_profile, this_setup
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.network import measure_ms
 from sgnas_zoo.measure.progress import bars
+from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
@@ -41,11 +42,12 @@ def own_profile(space: SearchSpace, conditions: Conditions) -> Profile:
         return cached_profile(space, enough, this_setup(), progress)
 
 
-def measure_here(arch: Arch, conditions: Conditions, profile: Profile) -> float:
-    """Median time of a network in milliseconds, measured as its profile was.
+def check_here(profile: Profile) -> None:
+    """Refuse to measure as a profile was measured, where that is not possible on this machine.
 
     Raises:
         ArtifactError: If the profile is of another device.
+        ModelError: If its runtime is missing.
     """
     setup = profile.setup
     here = device_name(setup.device_type) if setup.device_type in ("cpu", "cuda") else "another kind of device"
@@ -53,4 +55,15 @@ def measure_here(arch: Arch, conditions: Conditions, profile: Profile) -> float:
         raise ArtifactError(
             f"The profile is of {setup.device}, and this is {here}: leave measuring out (--no-measure, measure=False)."
         )
-    return measure_ms(arch, conditions, setup)
+    RUNTIMES[setup.runtime].check(setup)
+
+
+def measure_here(arch: Arch, conditions: Conditions, profile: Profile) -> float:
+    """Median time of a network in milliseconds, measured as its profile was.
+
+    Raises:
+        ArtifactError: If the profile is of another device.
+        ModelError: If its runtime is missing.
+    """
+    check_here(profile)
+    return measure_ms(arch, conditions, profile.setup)

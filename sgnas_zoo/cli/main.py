@@ -14,6 +14,7 @@ from sgnas_zoo.cli.classify import classify
 from sgnas_zoo.cli.compare import compare
 from sgnas_zoo.cli.evaluate import evaluate
 from sgnas_zoo.cli.export import export
+from sgnas_zoo.cli.front import front
 from sgnas_zoo.cli.generate import generate
 from sgnas_zoo.cli.hub import card, convert, push, shim
 from sgnas_zoo.cli.measure import benchmark, profile
@@ -50,6 +51,7 @@ def main() -> None:
 
 for _command in (
     generate,
+    front,
     list_,
     info,
     classify,

@@ -100,13 +100,15 @@ def open_search(output: Path, settings: Mapping[str, Any], resume: bool, names: 
 def _write_front(output: Path, result: Mapping[str, Any]) -> None:
     """Write the front as JSON and as a plot over its first cost."""
     from sgnas_zoo.files import write_whole
-    from sgnas_zoo.training.plots import Panel, plot_panels
+    from sgnas_zoo.training.plots import Panel, Series, plot_panels
 
     write_whole(output / FRONT, {"objectives": result["objectives"], "front": result["front"]})
     cost = next(name for name in result["objectives"] if name != "accuracy")
     budget = BUDGETS[cost]
-    series = {result["strategy"]: [(row[budget.cost] / budget.scale, row["top1"]) for row in result["front"]]}
-    plot_panels(output / PLOT, [Panel(budget.unit, "held-out top-1 with inherited weights, %", series)])
+    points = sorted((row[budget.cost] / budget.scale, row["top1"]) for row in result["front"])
+    series = {result["strategy"]: Series(points, line="straight")}
+    limits = [result["requested"][cost] / budget.scale] if cost in result["requested"] else []
+    plot_panels(output / PLOT, [Panel(budget.unit, "held-out top-1 with inherited weights, %", series, limits)])
 
 
 def _line(result: Mapping[str, Any]) -> str:

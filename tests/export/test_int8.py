@@ -122,12 +122,12 @@ def test_networks_of_few_bits_have_no_int8(tmp_path):
 
 
 def test_missing_quantiser_is_named(tmp_path, monkeypatch):
-    lacking = dataclasses.replace(FORMATS["pt2"], int8_packages=("no_such_package",))
-    with FORMATS.temporarily("pt2", lacking):
+    lacking = dataclasses.replace(FORMATS["pt2"], name="lacking", int8_packages=("no_such_package",))
+    with FORMATS.temporarily("lacking", lacking):
         with pytest.raises(ModelError) as error:
-            export(tiny(), tmp_path / "net.pt2", "pt2", calibration=CALIBRATION)
+            export(tiny(), tmp_path / "net.pt2", "lacking", calibration=CALIBRATION)
         assert message(error).endswith("needs no_such_package: pip install 'sgnas-zoo[pt2-int8]'")
-        assert export(tiny(), tmp_path / "net.pt2", "pt2").error < 1e-5
+        assert export(tiny(), tmp_path / "net.pt2", "lacking").error < 1e-5
 
 
 # --- files that are opened again

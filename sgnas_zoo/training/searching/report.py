@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs import BUDGETS, Budget
 from sgnas_zoo.hub.cards.text import title
 from sgnas_zoo.search.budgets import plain
-from sgnas_zoo.training.plots import Panel, plot_panels
+from sgnas_zoo.training.plots import Panel, Series, plot_panels
 from sgnas_zoo.training.searching.comparison import Row
 
 MEANS = {"top1": "top-1, %", "unseen_top1": "unseen top-1, %", "true_top1": "true top-1, %", "regret": "regret"}
@@ -53,28 +53,43 @@ def _total(runs: Sequence[Sequence[Row]], preparation: float) -> Row:
 
 
 def plot_comparison(path: Path, record: Mapping[str, Any]) -> None:
-    """Draw top-1 over the cost that was spent, and time over the number of budgets, one colour a strategy.
+    """Draw top-1 over the cost that was spent, with the budgets, and time over the number of budgets.
 
     Args:
         path: PNG to write.
-        record: As ``report`` takes it. Where it has a truth, true top-1 is drawn, and the true front.
+        record: As ``report`` takes it. Points are means over seeds, with their standard errors. Where it has a truth,
+            true top-1 is drawn, and the true front.
     """
     budget, rows, sums, truth = BUDGETS[record["cost"]], record["rows"], record["totals"], record.get("truth")
     key, told = ("true_top1", "true top-1, %") if truth else ("unseen_top1", "inherited top-1 on unseen images, %")
-    spent = {
-        name: sorted((row[budget.cost] / budget.scale, row[key]) for row in rows if row["strategy"] == name)
-        for name in sums
+    if len({row["seed"] for row in rows}) > 1:
+        told += " (mean over seeds ± standard error)"
+    found = {name: _means([row for row in rows if row["strategy"] == name], key, budget) for name in sums}
+    limits = sorted({row["budget"] for row in rows})
+    if truth:
+        front = _within(truth["front"], min(row[budget.cost] for row in rows), limits[-1])
+        found["the true front"] = Series([(cost / budget.scale, y) for cost, y in front], line="steps", marked=False)
+    paid = {
+        name: Series([(row["budgets"], row["seconds_with_preparation"]) for row in own], line="straight")
+        for name, own in sums.items()
     }
-    ends = min(row[budget.cost] for row in rows), max(row["budget"] for row in rows)
-    front = [(cost / budget.scale, top1) for cost, top1 in _within(truth["front"], *ends)] if truth else []
-    paid = {name: [(row["budgets"], row["seconds_with_preparation"]) for row in own] for name, own in sums.items()}
     plot_panels(
         path,
         [
-            Panel(budget.unit, told, spent, fronts={"the true front": front} if front else {}),
+            Panel(budget.unit, told, found, [limit / budget.scale for limit in limits]),
             Panel("budgets answered", "seconds, with preparation", paid, log=True),
         ],
     )
+
+
+def _means(rows: Sequence[Row], key: str, budget: Budget) -> Series:
+    """What a strategy found for each budget: means over seeds of cost and of ``key``, with its standard error."""
+    groups = [[row for row in rows if row["budget"] == limit] for limit in dict.fromkeys(row["budget"] for row in rows)]
+    groups.sort(key=lambda own: fmean(row[budget.cost] for row in own))
+    points = [(fmean(row[budget.cost] for row in own) / budget.scale, fmean(row[key] for row in own)) for own in groups]
+    several = all(len(own) > 1 for own in groups)
+    errors = [stdev(row[key] for row in own) / math.sqrt(len(own)) for own in groups] if several else []
+    return Series(points, errors, "straight")
 
 
 def _within(front: Sequence[tuple[float, float]], least: float, most: float) -> list[tuple[float, float]]:

@@ -1,0 +1,1 @@
+"""Fronts: networks over the range of a cost (``plan``), what is known of them (``verticals``), and ``files``."""
