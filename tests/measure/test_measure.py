@@ -20,7 +20,7 @@ from sgnas_zoo.measure import cache
 from sgnas_zoo.measure.blocks import images, network, spread_archs, timed_blocks
 from sgnas_zoo.measure.cache import cached_profile, cached_profiles, this_setup
 from sgnas_zoo.measure.device import cores, device_name
-from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.network import measure
 from sgnas_zoo.measure.profiler import HELD_OUT, profile_space, validate
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
 from sgnas_zoo.measure.timing import interleaved, spread
@@ -154,7 +154,7 @@ def test_times_of_blocks_add_up_to_those_of_networks_on_a_runtime_of_ones_own(mo
         table = made.table(MICRO, HERE)
         for seed in range(5):
             arch = MICRO.sample(random.Random(seed))
-            assert measure_ms(arch, HERE, made.setup) == pytest.approx(table.measure(arch), rel=1e-4)
+            assert measure(arch, HERE, made.setup).median_ms == pytest.approx(table.measure(arch), rel=1e-4)
     assert made.scale == pytest.approx(1, rel=1e-4)
     assert made.validation.p90_error < 1e-4
     assert made.validation.spearman == 1
@@ -202,11 +202,11 @@ def test_a_missing_runtime_says_how_to_install_it(monkeypatch):
 def counted(monkeypatch, profile):
     made = []
 
-    def measure(space, conditions, setup, **_):
+    def profiled(space, conditions, setup, **_):
         made.append(setup)
         return replace(profile, conditions=conditions, setup=setup)
 
-    monkeypatch.setattr(cache, "profile_space", measure)
+    monkeypatch.setattr(cache, "profile_space", profiled)
     return made
 
 
@@ -243,7 +243,7 @@ def test_while_one_process_measures_another_waits(end, own_cache, monkeypatch, p
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **pipes) as other:
         assert other.stdout.readline() == "measuring\n"
 
-        def told(line, file):
+        def told(line):
             said.append(line)
             if end == "finishes":
                 path.write_bytes(content)
@@ -251,7 +251,7 @@ def test_while_one_process_measures_another_waits(end, own_cache, monkeypatch, p
             else:
                 other.kill()
 
-        monkeypatch.setattr(cache.tqdm, "write", told)
+        monkeypatch.setattr(cache, "note", told)
         assert cached_profile(MICRO, HERE, setup) == kept
     assert said == [f"Waiting for process {other.pid} on {platform.node()}, which measures the same profile."]
     assert len(made) == (1 if end == "finishes" else 2)
@@ -305,7 +305,7 @@ def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
     arch = MICRO.sample(random.Random(0))
     runtime = replace(RUNTIMES["torch"], prepare=lambda module, x, _: shapes.append(module(x).shape) or (lambda: None))
     with RUNTIMES.temporarily("looking", runtime):
-        measure_ms(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
+        measure(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
     assert shapes == [torch.Size([3, 10])]
     assert network(arch, HERE)(images(HERE, 1)).shape == (1, 10)
     json.dumps(shapes)
