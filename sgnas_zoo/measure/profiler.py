@@ -67,8 +67,8 @@ def profile_space(
     archs = spread_archs(space, conditions, FITTED + HELD_OUT, seed)
     batch, calls = images(conditions, setup.batch_size), []
     total = len(blocks) + len(archs)
-    for block in blocks:
-        calls.append(runtime.prepare(block.module, block.example, setup))
+    for call in runtime.prepare_all([(block.module, block.example) for block in blocks], setup):
+        calls.append(call)
         progress("preparing", len(calls), total)
     for arch in archs:
         calls.append(runtime.prepare(network(arch, conditions), batch, setup))

@@ -196,6 +196,30 @@ def test_a_missing_runtime_says_how_to_install_it(monkeypatch):
         missing.check(this_setup())
 
 
+def test_blocks_are_exported_together_in_memory_and_compute_what_each_does(monkeypatch, tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    from sgnas_zoo.measure import onnx_models as exporting
+
+    monkeypatch.chdir(tmp_path)
+    exports, export = [], exporting.onnx_models
+    monkeypatch.setattr(exporting, "onnx_models", lambda parts: exports.append(len(parts)) or export(parts))
+    monkeypatch.setattr("sgnas_zoo.measure.runtimes.AT_ONCE", 3)
+    parts = [(block.module, block.example) for block in timed_blocks(MICRO, HERE, 2)[::40]]
+    runtime = RUNTIMES["onnxruntime"]
+    calls = [*runtime.prepare_all(parts, this_setup(runtime="onnxruntime", threads=1, batch_size=2))]
+    assert exports == [3] * (len(parts) // 3) + [len(parts) % 3] * bool(len(parts) % 3)
+    assert len(parts) > 3
+    with torch.no_grad():
+        for call, (module, example) in zip(calls, parts, strict=True):
+            assert np.abs(call()[0] - module(example).numpy()).max() < 1e-5
+        assert np.abs(calls[0]()[0]).max() > 1e-3  # else anything would be near
+    assert [*tmp_path.rglob("*.onnx")] == []
+    sizes = [len(model) for model in export(parts[:2])]
+    alone = [len(export([part])[0]) for part in parts[:2]]
+    assert sizes == pytest.approx(alone, rel=0.02)  # each has its own weights and no others
+    assert ort.InferenceSession(export(parts[:1])[0]).get_inputs()[0].name == "input_0"
+
+
 # --- the cache
 
 
