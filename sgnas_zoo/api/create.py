@@ -34,6 +34,7 @@ def generate(
     *,
     profile: ProfileLike | None = None,
     measure: bool = True,
+    force: bool = False,
     space: str | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
@@ -54,8 +55,10 @@ def generate(
         {budgets}
         profile: Device profile that predicts latency: loaded, or its file, folder or Hub repo id. By default this
             device's own with its default runtime, from the user's cache; it is measured there once, within minutes.
-        measure: Measure every network made for a latency on this machine, and ask for a quicker one where it takes
-            longer than the budget and the profile's 90th percentile error allow. False for a device that is not here.
+        measure: Measure every network made for a latency on this machine, and ask for another one where it takes longer
+            than the budget, or is quicker than predicted by more than the profile's error. False for a device that is
+            not here.
+        force: Use a profile whose validated error is above 10 % (median).
         space: Name of the search space; by default, of those with an embedded generator, the one that keeps all bounds
             and spends most of the one that binds.
         generator: A loaded generator, its folder, or its Hub repo id; by default the embedded one of the space.
@@ -66,12 +69,13 @@ def generate(
 
     Raises:
         BudgetError: If a budget cannot be read or met, or lies between two spaces; names the feasible range.
-        ArtifactError: If the profile is damaged, or for another space, form, resolution or device.
+        ArtifactError: If the profile is damaged, for another space, form, resolution or device, or its error is above
+            10 %.
         ZooError: If there is no such space or generator.
     """
     asked = {
-        "profile": profile, "measure": measure, "space": space, "generator": generator, "resolution": resolution,
-        "num_classes": num_classes, "in_chans": in_chans, "precision": precision, **budgets,
+        "profile": profile, "measure": measure, "force": force, "space": space, "generator": generator,
+        "resolution": resolution, "num_classes": num_classes, "in_chans": in_chans, "precision": precision, **budgets,
     }  # fmt: skip
     return answer(resolve(parse_many(asked)))
 
@@ -99,9 +103,9 @@ def create_model(
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: ``profile``, ``measure`` and ``precision``, as in ``generate``; ``revision``, ``token``, ``cache_dir``
-            and ``local_files_only`` say how to reach the Hub. Everything else goes to ``timm.create_model``
-            (``num_classes``, ``drop_path_rate``, ...).
+        kwargs: ``profile``, ``measure``, ``force`` and ``precision``, as in ``generate``; ``revision``, ``token``,
+            ``cache_dir`` and ``local_files_only`` say how to reach the Hub. Everything else goes to
+            ``timm.create_model`` (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:
         For MBConv families a ``timm.models.EfficientNet``, for those of bits a ``timm.models.ResNet``; ``model.zoo``

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from sgnas_zoo.hub.profiles import load_profile
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.measure.cache import cached_profile, this_setup
 from sgnas_zoo.measure.device import device_name
-from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.load import note_load
+from sgnas_zoo.measure.network import measure
 from sgnas_zoo.measure.progress import bars
 from sgnas_zoo.measure.runtimes import RUNTIMES
+from sgnas_zoo.measure.timing import Timing
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
@@ -42,6 +46,21 @@ def own_profile(space: SearchSpace, conditions: Conditions) -> Profile:
         return cached_profile(space, enough, this_setup(), progress)
 
 
+def check_error(profile: Profile, force: bool) -> None:
+    """Refuse a profile that is known to predict poorly, unless it is forced; warn where nobody knows how well it does.
+
+    Raises:
+        ArtifactError: If its median error is above 10 %.
+    """
+    if not force:
+        profile.refuse_poor()
+    if profile.validation is None:
+        warnings.warn(
+            f"The error of the profile of {profile.setup.device} is not known, as it was not compared with whole "
+            "networks: measure on the device what you get.", stacklevel=5,
+        )  # fmt: skip
+
+
 def check_here(profile: Profile) -> None:
     """Refuse to measure as a profile was measured, where that is not possible on this machine.
 
@@ -58,12 +77,13 @@ def check_here(profile: Profile) -> None:
     RUNTIMES[setup.runtime].check(setup)
 
 
-def measure_here(arch: Arch, conditions: Conditions, profile: Profile) -> float:
-    """Median time of a network in milliseconds, measured as its profile was.
+def stopwatch(conditions: Conditions, profile: Profile) -> Callable[[Arch], Timing]:
+    """What measures networks as their profile was measured; it first says what else this machine does.
 
     Raises:
         ArtifactError: If the profile is of another device.
         ModelError: If its runtime is missing.
     """
     check_here(profile)
-    return measure_ms(arch, conditions, profile.setup)
+    note_load(profile.setup)
+    return lambda arch: measure(arch, conditions, profile.setup)

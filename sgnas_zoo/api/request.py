@@ -41,6 +41,7 @@ class Request:
         generator: A generator, its folder or its Hub repo id.
         profile: A device profile, its file, folder or Hub repo id.
         measure: Measure what was made for a latency.
+        force: Use a profile whose validated error is above 10 %.
         pretrained: The supernet to inherit from; False for none.
         conditions: Those of ``CONDITIONS`` that were given.
         access: How to reach the Hub.
@@ -54,6 +55,7 @@ class Request:
     generator: ArchGenerator | str | Path | None = None
     profile: ProfileLike | None = None
     measure: bool = True
+    force: bool = False
     pretrained: Pretrained = False
     conditions: Mapping[str, int | str] = field(default_factory=dict)
     access: Access = field(default_factory=Access)
@@ -71,6 +73,7 @@ OWN = (
     "generator",
     "profile",
     "measure",
+    "force",
     "resolution",
     "precision",
     "revision",
@@ -123,9 +126,8 @@ def _parsed(
     if not isinstance(given.get("arch"), str):  # an architecture may be long
         check_name("arch", given.get("arch"))
     refuse_token(given)
-    named = {
-        name: given[name] for name in ("arch", "space", "form", "generator", "profile", "measure") if name in given
-    }
+    words = ("arch", "space", "form", "generator", "profile", "measure", "force")
+    named = {name: given[name] for name in words if name in given}
     conditions = {name: whole(given[name]) for name in CONDITIONS if name in given}
     access = reach(given)
     return Request(budgets=budgets, family=family, pretrained=pretrained, conditions=conditions, access=access, **named)

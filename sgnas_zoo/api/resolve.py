@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgnas_zoo.api.profiles import find_profile, own_profile
+from sgnas_zoo.api.profiles import check_error, find_profile, own_profile
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.spaces import choose_space
 from sgnas_zoo.api.supernets import find_supernet, is_place, tagged_spaces
@@ -52,7 +52,7 @@ def resolve(request: Request) -> Resolved:
         BudgetError: If an architecture that was named exceeds a budget, or no space is between two ranges.
         PretrainedError: If there is nothing to inherit from.
         UnknownNameError: If there is no such space or tag, or two parts are of different spaces.
-        ArtifactError: If a part cannot be loaded.
+        ArtifactError: If a part cannot be loaded, or a profile is known to predict poorly and is not forced.
     """
     if request.pretrained and request.family and request.arch is None and not request.budgets:
         if not is_place(request.pretrained):
@@ -81,6 +81,8 @@ def resolve(request: Request) -> Resolved:
         profile = None
     elif profile is None:
         profile = own_profile(space, conditions)
+    if profile is not None:
+        check_error(profile, request.force)
     if arch is not None:
         _check_arch(request, arch, conditions, profile)
         generator = None

@@ -21,7 +21,7 @@ DEFAULT_TAG = "default"
 
 @click.command(cls=BudgetCommand, several=True)
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
-@click.option("--no-measure", is_flag=True, help="Do not measure what was made for a latency: the device is not here.")
+@click.option("--no-measure", is_flag=True, help="Skip measuring on this machine (the profile is for another device).")
 @click.option("--space", help="Search space; by default the first whose range holds the budget.")
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
@@ -37,7 +37,7 @@ DEFAULT_TAG = "default"
 )
 @click.option("--push-to-hub", metavar="USER/NAME", help="Publish the model on the Hub; the next options say how.")
 @push_options
-@click.option("--force", is_flag=True, help="Replace the output folder.")
+@click.option("--force", is_flag=True, help="Replace the output folder; use a profile whose error is above 10 %.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def generate(profile: str | None, no_measure: bool, output: Path | None, pretrained: str | None,
@@ -60,7 +60,7 @@ def generate(profile: str | None, no_measure: bool, output: Path | None, pretrai
     if output is not None:
         check_free(output, force)
     if amounts["latency"]:
-        options |= {"profile": profile, "measure": not no_measure}
+        options |= {"profile": profile, "measure": not no_measure, "force": force}
     if output is None and push_to_hub is None:
         asked = {name: own for name, own in amounts.items() if own}
         with told():
@@ -96,7 +96,7 @@ def _check(amounts: Mapping[str, Sequence[Any]], is_made: bool, pretrained: str 
         raise click.UsageError("--pretrained is about the model; add --output FOLDER or --push-to-hub USER/NAME.")
 
 
-def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **options: Any) -> dict[str, Any]:
+def _write(folder: Path, replace: bool, pretrained: str | None, seed: int, **options: Any) -> dict[str, Any]:
     """Make a model and write it; return its record."""
     import torch
 
@@ -107,7 +107,7 @@ def _write(folder: Path, force: bool, pretrained: str | None, seed: int, **optio
     weights: Any = True if pretrained == DEFAULT_TAG else pretrained or False
     with told():
         model = create_model(pretrained=weights, **{name: v for name, v in options.items() if v is not None})
-    save_model(model, folder, weights=None if pretrained else "untrained", force=force)
+    save_model(model, folder, weights=None if pretrained else "untrained", force=replace)
     click.echo("The weights are inherited." if pretrained else f"The weights are untrained (seed {seed}).", err=True)
     record: dict[str, Any] = model.zoo  # type: ignore[assignment]
     return record
@@ -121,9 +121,13 @@ def _say_how_to_load(output: Path) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
+    from sgnas_zoo.measure.timing import Timing
+
     asked = {BUDGETS[name]: record["requested"].get(BUDGETS[name].recorded) for name in BUDGETS}
     limits = ", ".join(f"{budget.name} <= {budget.shown(limit)}" for budget, limit in asked.items() if limit)
     has = amounts_of(record)
-    if "latency_ms" in record:
-        has += f", measured {record['measured_ms']:.2f} ms" if "measured_ms" in record else ", not measured"
+    if "measured_ms" in record:
+        has += f", measured {Timing(record['measured_ms'], record['low_ms'], record['high_ms'], n=0)}"
+    elif "latency_ms" in record:
+        has += ", not measured"
     return f"{limits}: {has}, {record['space']} {record['arch']}"

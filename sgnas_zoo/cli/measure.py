@@ -43,7 +43,7 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--runtime", default="torch", show_default=True, help="torch, torch_compile or onnxruntime.")
 @setup_options
 @click.option("--from-csv", type=click.Path(path_type=Path), help="Take a table of block times measured elsewhere.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--force", is_flag=True, help="Replace the output file; without --output, measure again for the cache.")
 @click.option("--list", "list_", is_flag=True, help="Show the profiles in the cache instead.")
 def profile(output: Path | None, space: str, form: str, resolution: int | None, num_classes: int | None, runtime: str,
             device: str, threads: int | None, batch_size: int, dtype: str, from_csv: Path | None, force: bool,
@@ -53,7 +53,6 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
     from sgnas_zoo.costs.profile import Setup
     from sgnas_zoo.files import check_file, check_writable
     from sgnas_zoo.measure import cache
-    from sgnas_zoo.measure.profiler import profile_space
     from sgnas_zoo.measure.progress import bars
     from sgnas_zoo.spaces import SPACES
 
@@ -76,12 +75,15 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
         setup = cache.this_setup(device, runtime, threads, dtype, batch_size)
         with bars() as progress:
             if output is None:
-                made = cache.cached_profile(SPACES[space], conditions, setup, progress)
+                made = cache.cached_profile(SPACES[space], conditions, setup, progress, anew=force)
             else:
-                made = profile_space(SPACES[space], conditions, setup, progress=progress)
+                made = cache.new_profile(SPACES[space], conditions, setup, progress)
     if output is not None:
         cache.keep(made, output, force=force)
         click.echo(f"Wrote {output}. Use it with --latency 20ms --profile {output}.", err=True)
+    if made.is_poor:
+        click.echo("That error is above 10 %: measure again on an idle machine with --force; `generate` and others "
+                   "use this profile only with --force.", err=True)  # fmt: skip
     click.echo(_described(made))
 
 
@@ -108,11 +110,11 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
     width = max(len("model"), *map(len, models)) + 2
-    click.echo(f"{'model':{width}}{'runtime':15}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>10}{'IQR':>9}")
+    click.echo(f"{'model':{width}}{'runtime':15}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>18}{'IQR':>9}")
     for row in rows:
         click.echo(
             f"{row.model:{width}}{row.setup.runtime:15}{row.resolution:5}{row.macs / 1e6:9.1f}"
-            f"{row.params / 1e6:10.2f}{row.median_ms:10.2f}{row.iqr_ms:9.2f}"
+            f"{row.params / 1e6:10.2f}{str(row.timing).removesuffix(' ms'):>18}{row.iqr_ms:9.2f}"
         )
     on = setups[0]
     click.echo(f"{on.device}, {on.threads} threads, batches of {on.batch_size}, {on.dtype}; deploy forms, one "

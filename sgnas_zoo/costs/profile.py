@@ -14,6 +14,8 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.spaces import SearchSpace
 from sgnas_zoo.spaces.space import SKIP
 
+MOST_ERROR = 0.1
+"""Median error of predictions above which a profile says too little to be used."""
 MOST_BLOCKS, MOST = 20_000, 1e7
 """Beyond any space: layers times what a layer can be deployed as; and beyond the patience of whoever measures."""
 Word = Annotated[str, Meta(pattern=r"\S", max_length=100)]
@@ -127,9 +129,32 @@ class Profile:
         )
 
     @property
+    def is_poor(self) -> bool:
+        """Whether its predictions are known to be off by more than ``MOST_ERROR`` (median)."""
+        return self.validation is not None and self.validation.median_error > MOST_ERROR
+
+    @property
     def tolerance(self) -> float:
-        """Share by which a measured time may exceed the predicted one before it counts: the 90th percentile error."""
-        return self.validation.p90_error if self.validation else 0.0
+        """Share by which a measured time may differ from the predicted one before that says something.
+
+        The 90th percentile error; ``MOST_ERROR`` where the error is not known or the profile is poor.
+        """
+        return MOST_ERROR if self.validation is None or self.is_poor else self.validation.p90_error
+
+    def refuse_poor(self, otherwise: str = "or pass --force (force=True)") -> None:
+        """Refuse a profile whose predictions are known to be poor.
+
+        Args:
+            otherwise: What else there is to do than to measure it again.
+
+        Raises:
+            ArtifactError: If ``is_poor``.
+        """
+        if self.validation is not None and self.is_poor:
+            raise ArtifactError(
+                f"The predictions of this profile are off by {self.validation.median_error:.1%} (median), more than "
+                f"{MOST_ERROR:.0%}: measure it again on an idle machine with `sgnas-zoo profile --force`, {otherwise}."
+            )
 
     def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:
         """Price every variant of every layer, in milliseconds.

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import Profile, Setup
@@ -24,7 +22,7 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.files import check_writable, new_file, user_cache, write_file
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.profiler import profile_space
-from sgnas_zoo.measure.progress import Progress, silent
+from sgnas_zoo.measure.progress import Progress, note, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.spaces import SearchSpace
 
@@ -51,6 +49,8 @@ def cached_profile(
     conditions: Conditions,
     setup: Setup,
     progress: Progress = silent,
+    *,
+    anew: bool = False,
 ) -> Profile:
     """The profile of these conditions from the cache; one is measured and kept where there is none.
 
@@ -59,20 +59,40 @@ def cached_profile(
         conditions: Form, resolution, classes and channels.
         setup: This machine's, see ``this_setup``.
         progress: As for ``profile_space``.
+        anew: Measure it, whatever the cache has.
 
     Raises:
         ArtifactError: If the cache cannot be written. Several processes may use it at once.
     """
     path = cache_folder() / _name(space, conditions, setup)
-    if (found := _cached(path)) is not None:
+    if not anew and (found := _cached(path)) is not None:
         return found
     check_writable(path.parent)
     with _alone(path):
-        if (found := _cached(path)) is not None:  # another process made it meanwhile
+        if not anew and (found := _cached(path)) is not None:  # another process made it meanwhile
             return found
-        profile = profile_space(space, conditions, setup, progress=progress)
+        profile = profile_space(space, conditions, setup, progress=progress, partial=_partial(path))
         write_file(path, write_profile(profile))
     return profile
+
+
+def new_profile(space: SearchSpace, conditions: Conditions, setup: Setup, progress: Progress = silent) -> Profile:
+    """Measure a profile that is kept elsewhere; arguments as for ``cached_profile``.
+
+    What was measured before an interruption waits in the cache, where that can be written.
+    """
+    path = cache_folder() / _name(space, conditions, setup)
+    try:
+        check_writable(path.parent)
+    except ArtifactError:
+        return profile_space(space, conditions, setup, progress=progress)
+    with _alone(path):
+        return profile_space(space, conditions, setup, progress=progress, partial=_partial(path))
+
+
+def _partial(path: Path) -> Path:
+    """Where the rounds of a profile are kept until it is complete."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def _cached(path: Path) -> Profile | None:
@@ -98,7 +118,7 @@ def _alone(path: Path) -> Iterator[None]:
             held.enter_context(FileLock(lock, timeout=0))
         except Timeout:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            tqdm.write(f"Waiting for {who}, which measures the same profile.", file=sys.stderr)
+            note(f"Waiting for {who}, which measures the same profile.")
             held.enter_context(FileLock(lock))
         holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.measure.blocks import images, network
 from sgnas_zoo.measure.runtimes import RUNTIMES
-from sgnas_zoo.measure.timing import interleaved
+from sgnas_zoo.measure.timing import Timing, interleaved, steadiest
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch
 
@@ -16,8 +14,10 @@ REPEATS = 25
 
 
 @plain_torch()
-def measure_ms(arch: Arch, conditions: Conditions, setup: Setup) -> float:
-    """Median time in milliseconds of a network's deploy form on this machine, with random weights.
+def measure(arch: Arch, conditions: Conditions, setup: Setup) -> Timing:
+    """Time a network's deploy form on this machine, with random weights.
+
+    Repeats that spread by more than 20 % (interquartile range over median) are timed again.
 
     Raises:
         ModelError: If the setup's runtime is missing or cannot run this here.
@@ -25,4 +25,4 @@ def measure_ms(arch: Arch, conditions: Conditions, setup: Setup) -> float:
     runtime = RUNTIMES[setup.runtime]
     runtime.check(setup)
     call = runtime.prepare(network(arch, conditions), images(conditions, setup.batch_size), setup)
-    return float(np.median(interleaved([call], REPEATS, setup.threads)[0]))
+    return steadiest(lambda: interleaved([call], REPEATS, setup.threads))[0]

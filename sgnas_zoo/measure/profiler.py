@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
 from sgnas_zoo.measure.blocks import TimedBlock, images, network, spread_archs, timed_blocks
 from sgnas_zoo.measure.device import cores
-from sgnas_zoo.measure.progress import Progress, silent
+from sgnas_zoo.measure.load import note_drift, note_load
+from sgnas_zoo.measure.partial import Partial
+from sgnas_zoo.measure.progress import Progress, note, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
-from sgnas_zoo.measure.timing import Floats, interleaved, spread
+from sgnas_zoo.measure.timing import MOST_SPREAD, Floats, Timing, interleaved, spread
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
@@ -33,8 +36,11 @@ def profile_space(
     rounds: int = ROUNDS,
     seed: int = 0,
     progress: Progress = silent,
+    partial: Path | None = None,
 ) -> Profile:
     """Measure the latency profile of a space on this device.
+
+    It first says what else the machine does, and in the end whether its speed drifted.
 
     Args:
         space: The space.
@@ -43,6 +49,8 @@ def profile_space(
         rounds: Times per block.
         seed: Seed of the networks and of the order of timing.
         progress: Called with the stage and how much of it is done.
+        partial: File of the rounds that are timed, of these very arguments: it is gone on with where it is there, and
+            removed in the end.
 
     Returns:
         The profile, with its error on whole networks that it was not made from.
@@ -54,26 +62,44 @@ def profile_space(
     space.check_resolution(conditions.resolution)
     runtime = RUNTIMES[setup.runtime]
     runtime.check(setup)
+    note_load(setup)
     blocks = timed_blocks(space, conditions, setup.batch_size)
     archs = spread_archs(space, conditions, FITTED + HELD_OUT, seed)
     batch, calls = images(conditions, setup.batch_size), []
     total = len(blocks) + len(archs)
-    for block in blocks:
-        calls.append(runtime.prepare(block.module, block.example, setup))
+    for call in runtime.prepare_all([(block.module, block.example) for block in blocks], setup):
+        calls.append(call)
         progress("preparing", len(calls), total)
     for arch in archs:
         calls.append(runtime.prepare(network(arch, conditions), batch, setup))
         progress("preparing", len(calls), total)
-    done = iter(range(1, rounds + 1))
+    every, done = [1] * len(blocks) + [NETS_EVERY] * len(archs), iter(range(1, rounds + 1))
+    log = None if partial is None else Partial(partial, every)
+    if log and log.rounds:
+        note(f"Going on with {len(log.rounds)} of {rounds} rounds that were timed before an interruption.")
     times = interleaved(
-        calls, rounds, setup.threads, every=[1] * len(blocks) + [NETS_EVERY] * len(archs), seed=seed,
-        progress=lambda: progress("timing", next(done), rounds),
+        calls, rounds, setup.threads, every=every, seed=seed, progress=lambda: progress("timing", next(done), rounds),
+        log=log,
     )  # fmt: skip
+    _note_quality(times)
     own = _block_times(blocks, times[: len(blocks)])
     draft = Profile(
         space.name, conditions, setup, runtime.versions(), cores(), f"{datetime.date.today()}", 0.0, 1.0, own
     )
-    return _fitted(draft, space, archs, np.array([np.median(t) for t in times[len(blocks) :]]))
+    made = _fitted(draft, space, archs, np.array([np.median(t) for t in times[len(blocks) :]]))
+    if log:
+        log.remove()
+    return made
+
+
+def _note_quality(times: Sequence[Floats]) -> None:
+    """Say if the machine's speed drifted, and how many times are none that one number stands for."""
+    note_drift(times)
+    if unsteady := sum(not Timing.of(own).steady for own in times):
+        note(
+            f"Repeats of {unsteady} of {len(times)} times spread by more than {MOST_SPREAD:.0%} (interquartile range "
+            "over median)."
+        )
 
 
 def _block_times(blocks: Sequence[TimedBlock], times: Sequence[Floats]) -> tuple[BlockTime, ...]:

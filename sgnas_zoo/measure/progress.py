@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +16,11 @@ def silent(stage: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
 
+def note(line: str) -> None:
+    """Say a line on stderr; it stands apart from bars."""
+    tqdm.write(line, file=sys.stderr)
+
+
 @contextmanager
 def bars() -> Iterator[Progress]:
     """A bar for each stage."""
@@ -26,6 +32,6 @@ def bars() -> Iterator[Progress]:
                 shown[stage] = stack.enter_context(tqdm(total=total, desc=stage, mininterval=0.5))
             shown[stage].update(done - shown[stage].n)
             if done == total:
-                shown[stage].close()
+                shown.pop(stage).close()  # a stage may come again
 
         yield progress

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.errors import ModelError
+from sgnas_zoo.measure.load import note_drift, note_load
 from sgnas_zoo.measure.progress import Progress, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
-from sgnas_zoo.measure.timing import interleaved, spread
+from sgnas_zoo.measure.timing import Floats, Timing, interleaved, steadiest
 from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.models.deploy import deploy
 
@@ -31,6 +31,9 @@ class Side:
         median_ms: Median time of a batch in milliseconds.
         iqr_ms: Interquartile range.
         n: Number of times.
+        low_ms: 25th percentile.
+        high_ms: 75th percentile.
+        spread: Interquartile range as a share of the median; above 20 %, the time is a range.
     """
 
     model: str
@@ -41,6 +44,14 @@ class Side:
     median_ms: float
     iqr_ms: float
     n: int
+    low_ms: float
+    high_ms: float
+    spread: float
+
+    @property
+    def timing(self) -> Timing:
+        """Its times, as they are stated."""
+        return Timing(self.median_ms, self.low_ms, self.high_ms, self.n)
 
 
 def side_by_side(
@@ -52,6 +63,9 @@ def side_by_side(
     progress: Progress = silent,
 ) -> list[Side]:
     """Time the deploy forms of several networks under several setups, interleaved.
+
+    It first says what else the machine does. Where repeats of one spread by more than 20 %, all are timed again, twice
+    at most.
 
     Args:
         models: The networks by name.
@@ -78,11 +92,20 @@ def side_by_side(
             calls.append(RUNTIMES[setup.runtime].prepare(form, batch, setup))
             rows.append((name, setup, side, macs, params))
             progress("preparing", len(calls), len(models) * len(setups))
-    done = iter(range(1, rounds + 1))
-    times = interleaved(
-        calls, rounds, setups[0].threads, progress=lambda: progress("timing", next(done), rounds)
-    )  # fmt: skip
-    return [Side(*row, float(np.median(own)), spread(own), len(own)) for row, own in zip(rows, times, strict=True)]
+
+    def run() -> list[Floats]:
+        done = iter(range(1, rounds + 1))
+        times = interleaved(
+            calls, rounds, setups[0].threads, progress=lambda: progress("timing", next(done), rounds)
+        )  # fmt: skip
+        note_drift(times)
+        return times
+
+    note_load(setups[0])
+    return [
+        Side(*row, own.median_ms, own.high_ms - own.low_ms, own.n, own.low_ms, own.high_ms, own.spread)
+        for row, own in zip(rows, steadiest(run), strict=True)
+    ]
 
 
 def input_size(model: nn.Module) -> tuple[int, ...]:

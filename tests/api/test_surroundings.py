@@ -18,7 +18,7 @@ from sgnas_zoo.costs import native_conditions
 from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.hub.supernets import load_supernet
-from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.network import measure
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
 from sgnas_zoo.models.counting import count_macs
 from sgnas_zoo.search.relaxation import allowed_mask, log_probs
@@ -214,7 +214,7 @@ def test_networks_are_measured_as_float32_on_the_cpu(surroundings):
     space = SPACES["sgnas_micro"]
     setup = Setup("a machine", runtime="noting")
     with RUNTIMES.temporarily("noting", Runtime("noting", prepare, ("torch",))), SURROUNDINGS[surroundings]():
-        measure_ms(space.parse(ARCH), native_conditions(space), setup)
+        measure(space.parse(ARCH), native_conditions(space), setup)
     assert seen == [{("cpu", torch.float32)}]
 
 

@@ -22,6 +22,7 @@ from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import load_supernet
 from sgnas_zoo.measure.device import device_name
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
+from sgnas_zoo.measure.timing import Timing
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knee import knee
@@ -214,7 +215,9 @@ def test_a_latency_is_predicted_by_its_profile(board):
 def test_measured_latencies_are_what_the_front_is_over(board, monkeypatch):
     monkeypatch.setattr("sgnas_zoo.training.fronts.plan.check_here", lambda profile: None)
     clock = iter([0.04, 0.03, 0.02, 0.01])
-    monkeypatch.setattr("sgnas_zoo.api.answer.measure_here", lambda *_: next(clock))
+    monkeypatch.setattr(
+        "sgnas_zoo.training.fronts.plan.stopwatch", lambda *_: lambda arch: Timing.of(np.array([next(clock)] * 3))
+    )
     told, out = front("--cost", "latency", "--profile", board, "--measure", points=4)
     assert [row["measured_ms"] for row in told["points"]] == [0.04, 0.03, 0.02, 0.01]
     assert told["horizontal"] == "measured_ms"

@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,11 @@ import warm
 from commands import good, refused, run
 from profiles import SETUP, csv_of, made_up
 
+from sgnas_zoo.costs.profile import Validation
 from sgnas_zoo.costs.profile_file import read_profile, write_profile
 from sgnas_zoo.hub.profiles import load_profile
 from sgnas_zoo.measure.device import device_name
+from sgnas_zoo.measure.timing import Timing
 from sgnas_zoo.spaces import SPACES
 
 MICRO = SPACES["sgnas_micro"]
@@ -67,18 +68,62 @@ def test_a_latency_is_a_budget_like_any_other(profile_file):
 
 
 def test_a_network_for_a_latency_is_written_with_it(profile_file):
-    good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file, "--no-measure", "--output", "net")
+    asked = ("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file, "--no-measure", "--output", "net")
+    good(*asked)
+    profile_file.write_text(write_profile(made_up("sgnas_micro", validation=Validation(24, 0.62, 0.9, 0.3))))
+    good(*asked, "--force")  # for both, the folder and the profile
     record = json.loads(Path("net/config.json").read_text())["zoo"]
     assert record["latency_ms"] <= float(MIDDLE)
     good("card", "net")
     assert "A board" in Path("net/README.md").read_text()
 
 
+def takes(monkeypatch, low, median, high):
+    """Every network takes that long on this machine, in milliseconds."""
+    monkeypatch.setattr("sgnas_zoo.api.answer.stopwatch", lambda *_: lambda arch: Timing(median, low, high, 25))
+
+
 def test_predicted_and_measured_are_told(profile_file, monkeypatch):
-    monkeypatch.setattr("sgnas_zoo.api.answer.measure_here", lambda *_: 0.5)
-    out, _ = good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
+    budget = float(MIDDLE)
+    takes(monkeypatch, *(share * budget for share in (0.97, 0.98, 0.99)))
+    out, err = good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
     assert "predicted " in out
-    assert "measured 0.50 ms" in out
+    assert f"measured {round(0.98 * budget, 3):.2f} ms" in out
+    assert err == ""
+    takes(monkeypatch, *(share * budget for share in (0.69, 0.8, 0.99)))  # spread by 38 %: no bare number
+    out, _ = good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
+    assert f"measured {0.69 * budget:.2f} to {round(0.99 * budget, 3):.2f} ms" in out
+    (record,) = json.loads(good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file, "--json")[0])
+    assert record["low_ms"] < record["measured_ms"] < record["high_ms"]
+    assert record["spread"] == pytest.approx(0.375, abs=0.01)
+
+
+def test_what_is_measured_otherwise_than_predicted_is_one_line(profile_file, monkeypatch):
+    takes(monkeypatch, 0.2, 0.2, 0.2)
+    _, err = good("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
+    (line,) = err.splitlines()
+    assert "Measured 0.20 ms where the profile predicts" in line
+    assert "the machine or the profile has changed" in line
+    assert "sgnas-zoo profile --force" in line
+    takes(monkeypatch, 9.0, 9.0, 9.0)
+    told = refused("generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file)
+    assert "Measured 9.00 ms at a budget of" in told
+
+
+def test_a_poor_profile_needs_force_and_one_without_an_error_says_so(profile_file):
+    asked = ["generate", "--latency", f"{MIDDLE}ms", "--profile", profile_file, "--no-measure"]
+    poor = made_up("sgnas_micro", validation=Validation(24, 0.62, 0.9, 0.3))
+    profile_file.write_text(write_profile(poor))
+    told = refused(*asked)
+    assert "off by 62.0% (median), more than 10%" in told
+    assert "idle machine" in told
+    assert "--force" in told
+    out, err = good(*asked, "--force")
+    assert "predicted" in out
+    profile_file.write_text(write_profile(made_up("sgnas_micro", validation=None)))
+    out, err = good(*asked)
+    assert "error of the profile of A board is not known" in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,7 +171,7 @@ def test_a_profile_is_written_and_used(clock):
     assert "on 24 networks" in out
     assert "--profile mine.json" in err
     assert load_profile("mine.json") == made
-    assert sorted(file.name for file in Path().iterdir()) == ["mine.json"]
+    assert files(Path()) == ["mine.json"]
     assert "mine.json exists" in refused("profile", "--space", "sgnas_micro", "--output", "mine.json")
     good("profile", "--space", "sgnas_micro", "--threads", 1, "--batch-size", 2, "--output", "mine.json", "--force")
     assert read_profile(Path("mine.json").read_bytes(), "x").setup.batch_size == 2
@@ -141,6 +186,15 @@ def test_a_profile_without_output_goes_to_the_cache_and_is_listed(clock):
     (line,) = good("profile", "--list")[0].splitlines()
     assert "sgnas_micro" in line
     assert "1 thread" in line
+
+
+def test_a_profile_in_the_cache_is_measured_again_by_force_and_a_poor_one_says_so(clock):
+    good("profile", "--space", "sgnas_micro", "--threads", 1)
+    _, err = good("profile", "--space", "sgnas_micro", "--threads", 1, "--force")
+    assert "timing" in err
+    assert "Other processes take " in err
+    assert "above 10 %" in err  # networks that take as long as their number says have nothing to do with their blocks
+    assert len(good("profile", "--list")[0].splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -183,18 +237,61 @@ def test_a_table_measured_elsewhere_becomes_a_profile():
     assert "lacks layer 0" in told
 
 
-def test_interrupted_profiling_leaves_nothing(tmp_path):
-    code = "from sgnas_zoo.cli.main import main; main()"
-    process = warm.start("-c", code, "profile", "--space", "sgnas_micro", "--output", "mine.json", cwd=tmp_path)
-    while "timing" not in process.err.read_text():
-        assert process.poll() is None, process.err.read_text()
-    process.send_signal(signal.SIGINT)
-    done = process.finish()
-    assert done.returncode == 1
-    assert "Aborted" in done.stderr
+INTERRUPTED = """
+import os, signal
+from sgnas_zoo.cli.main import run
+from sgnas_zoo.measure import partial
+add = partial.Partial.add
+
+def add_and_interrupt(self, times):
+    add(self, times)
+    if len(self.rounds) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+
+partial.Partial.add = add_and_interrupt
+run()
+"""
+RESUMED = """
+from sgnas_zoo.cli.main import run
+from sgnas_zoo.measure import partial
+added, add = [], partial.Partial.add
+
+def counted(self, times):
+    added.append(len(self.rounds) + 1)
+    add(self, times)
+
+partial.Partial.add = counted
+try:
+    run()
+finally:
+    print("added", *added)
+"""
+
+
+def files(folder):
+    """Names of all files but for those that a lock in the cache leaves."""
+    names = (file.name for file in folder.rglob("*") if file.is_file())
+    return sorted(name for name in names if not name.endswith((".lock", ".holder")))
+
+
+@pytest.mark.parametrize("place", [("--output", "mine.json"), ()])
+def test_interrupted_profiling_goes_on_with_the_rounds_that_were_timed(tmp_path, place):
+    asked = ("profile", "--space", "sgnas_micro", "--threads", "1", *place)
+    done = warm.run("-c", INTERRUPTED, *asked, cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.count("Interrupted.") == 1
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    (partial,) = tmp_path.rglob("*.partial")
+    assert len(json.loads(partial.read_text())["rounds"]) == 3
+    assert files(tmp_path) == [partial.name]
+    done = warm.run("-c", RESUMED, *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Going on with 3 of 24 rounds that were timed before an interruption." in done.stderr
+    assert f"added {' '.join(map(str, range(4, 25)))}" in done.stdout
+    assert not [*tmp_path.rglob("*.partial")]
+    (path,) = tmp_path.rglob("*.json")
+    assert all(block.n == 24 for block in read_profile(path.read_bytes(), "x").blocks)
 
 
 # --- benchmark
@@ -208,10 +305,29 @@ def test_models_are_timed_side_by_side(clock):
     assert (mine["median_ms"], theirs["median_ms"]) == (1, 2)
     assert mine["setup"]["threads"] == 1
     assert theirs["params"] > 1_000_000
+    assert (mine["low_ms"], mine["high_ms"], mine["spread"]) == (1, 1, 0)
+    assert "Other processes take " in err
     out, err = good("benchmark", "net", "--threads", 1)
     assert len(out.splitlines()) == 2
     assert "   32" in out
     assert device_name() in err
+
+
+def test_times_that_spread_are_a_range_in_the_table_and_in_json(monkeypatch):
+    def told(calls, rounds, threads, *, progress=lambda: None, **_):
+        return [np.array([1.0, 2.0, 3.0, 4.0, 5.0] * 6), np.array([3.0] * 30)]
+
+    monkeypatch.setattr("sgnas_zoo.measure.side_by_side.interleaved", told)
+    out, _ = good("benchmark", "sgnas", "mobilenetv3_small_050", "--threads", 1, "--resolution", 32)
+    wide, steady = out.splitlines()[1:]
+    assert "2.00 to 4.00" in wide
+    assert " to " not in steady
+    assert " 3.00 " in steady
+    out, _ = good("benchmark", "sgnas", "mobilenetv3_small_050", "--threads", 1, "--resolution", 32, "--json")
+    wide, steady = json.loads(out)
+    assert (wide["low_ms"], wide["median_ms"], wide["high_ms"]) == (2, 3, 4)
+    assert wide["spread"] == pytest.approx(2 / 3)
+    assert steady["spread"] == 0
 
 
 def test_models_are_timed_for_real():

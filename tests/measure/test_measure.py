@@ -20,7 +20,7 @@ from sgnas_zoo.measure import cache
 from sgnas_zoo.measure.blocks import images, network, spread_archs, timed_blocks
 from sgnas_zoo.measure.cache import cached_profile, cached_profiles, this_setup
 from sgnas_zoo.measure.device import cores, device_name
-from sgnas_zoo.measure.network import measure_ms
+from sgnas_zoo.measure.network import measure
 from sgnas_zoo.measure.profiler import HELD_OUT, profile_space, validate
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
 from sgnas_zoo.measure.timing import interleaved, spread
@@ -154,7 +154,7 @@ def test_times_of_blocks_add_up_to_those_of_networks_on_a_runtime_of_ones_own(mo
         table = made.table(MICRO, HERE)
         for seed in range(5):
             arch = MICRO.sample(random.Random(seed))
-            assert measure_ms(arch, HERE, made.setup) == pytest.approx(table.measure(arch), rel=1e-4)
+            assert measure(arch, HERE, made.setup).median_ms == pytest.approx(table.measure(arch), rel=1e-4)
     assert made.scale == pytest.approx(1, rel=1e-4)
     assert made.validation.p90_error < 1e-4
     assert made.validation.spearman == 1
@@ -196,17 +196,41 @@ def test_a_missing_runtime_says_how_to_install_it(monkeypatch):
         missing.check(this_setup())
 
 
+def test_blocks_are_exported_together_in_memory_and_compute_what_each_does(monkeypatch, tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    from sgnas_zoo.measure import onnx_models as exporting
+
+    monkeypatch.chdir(tmp_path)
+    exports, export = [], exporting.onnx_models
+    monkeypatch.setattr(exporting, "onnx_models", lambda parts: exports.append(len(parts)) or export(parts))
+    monkeypatch.setattr("sgnas_zoo.measure.runtimes.AT_ONCE", 3)
+    parts = [(block.module, block.example) for block in timed_blocks(MICRO, HERE, 2)[::40]]
+    runtime = RUNTIMES["onnxruntime"]
+    calls = [*runtime.prepare_all(parts, this_setup(runtime="onnxruntime", threads=1, batch_size=2))]
+    assert exports == [3] * (len(parts) // 3) + [len(parts) % 3] * bool(len(parts) % 3)
+    assert len(parts) > 3
+    with torch.no_grad():
+        for call, (module, example) in zip(calls, parts, strict=True):
+            assert np.abs(call()[0] - module(example).numpy()).max() < 1e-5
+        assert np.abs(calls[0]()[0]).max() > 1e-3  # else anything would be near
+    assert [*tmp_path.rglob("*.onnx")] == []
+    sizes = [len(model) for model in export(parts[:2])]
+    alone = [len(export([part])[0]) for part in parts[:2]]
+    assert sizes == pytest.approx(alone, rel=0.02)  # each has its own weights and no others
+    assert ort.InferenceSession(export(parts[:1])[0]).get_inputs()[0].name == "input_0"
+
+
 # --- the cache
 
 
 def counted(monkeypatch, profile):
     made = []
 
-    def measure(space, conditions, setup, **_):
+    def profiled(space, conditions, setup, **_):
         made.append(setup)
         return replace(profile, conditions=conditions, setup=setup)
 
-    monkeypatch.setattr(cache, "profile_space", measure)
+    monkeypatch.setattr(cache, "profile_space", profiled)
     return made
 
 
@@ -243,7 +267,7 @@ def test_while_one_process_measures_another_waits(end, own_cache, monkeypatch, p
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **pipes) as other:
         assert other.stdout.readline() == "measuring\n"
 
-        def told(line, file):
+        def told(line):
             said.append(line)
             if end == "finishes":
                 path.write_bytes(content)
@@ -251,7 +275,7 @@ def test_while_one_process_measures_another_waits(end, own_cache, monkeypatch, p
             else:
                 other.kill()
 
-        monkeypatch.setattr(cache.tqdm, "write", told)
+        monkeypatch.setattr(cache, "note", told)
         assert cached_profile(MICRO, HERE, setup) == kept
     assert said == [f"Waiting for process {other.pid} on {platform.node()}, which measures the same profile."]
     assert len(made) == (1 if end == "finishes" else 2)
@@ -305,7 +329,7 @@ def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
     arch = MICRO.sample(random.Random(0))
     runtime = replace(RUNTIMES["torch"], prepare=lambda module, x, _: shapes.append(module(x).shape) or (lambda: None))
     with RUNTIMES.temporarily("looking", runtime):
-        measure_ms(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
+        measure(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
     assert shapes == [torch.Size([3, 10])]
     assert network(arch, HERE)(images(HERE, 1)).shape == (1, 10)
     json.dumps(shapes)

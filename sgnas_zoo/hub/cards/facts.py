@@ -20,6 +20,7 @@ from sgnas_zoo.hub.cards.parts import (
     trained_with,
 )
 from sgnas_zoo.hub.cards.text import Fields, code, prose
+from sgnas_zoo.measure.timing import MOST_SPREAD
 from sgnas_zoo.search.decode import SPEND
 
 WEIGHTS = {
@@ -187,6 +188,8 @@ def _budgets(record: Fields) -> list[tuple[str, str, str]]:
     for name in requested.values:
         label, field = (known[name].title, known[name].cost) if name in known else (code(name), name)
         limit, achieved = requested.number(name), record.number(field)
+        if field == "latency_ms":  # where it was measured, the budget bounds that
+            achieved = record.number("measured_ms") or achieved
         rows.append((label, _amount(limit), _amount(achieved)))
     return rows
 
@@ -213,6 +216,9 @@ def _latency(record: Fields) -> str | None:
         return None
     conditions = ", ".join(record.part("latency_conditions").shown()) or "conditions that were not recorded"
     took = "not measured" if measured is None else f"measured {measured:,.4g} ms"
+    low, high, spread = (record.number(name) for name in ("low_ms", "high_ms", "spread"))
+    if low is not None and high is not None and (spread or 0) > MOST_SPREAD:
+        took = f"measured {low:,.4g} to {high:,.4g} ms"
     return f"predicted {predicted:,.4g} ms, {took}, under {conditions}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sgnas_zoo.api.answer import Generated, answer
-from sgnas_zoo.api.profiles import ProfileLike, check_here
+from sgnas_zoo.api.profiles import ProfileLike, check_here, stopwatch
 from sgnas_zoo.api.request import Pretrained, parse
 from sgnas_zoo.api.resolve import Resolved, resolve
 from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, Precision
@@ -79,13 +79,18 @@ class PlannedFront:
         """Generate, look at what is known of each network, and find the knee."""
         resolved, limits = self.resolved, self.limits()
         request = replace(resolved.request, budgets={self.cost: limits})
-        answers = answer(replace(resolved, request=request))
+        answers = answer(replace(resolved, request=replace(request, measure=False)))
         archs = [each.arch for each in answers]
         if self.images is not None:
             upward = measured(resolved, archs, self.images, self.workers)
         else:
             upward = predicted(resolved, archs, self.table) or second_cost(resolved, self.cost)
         rows = [self._row(limit, each) for limit, each in zip(limits, answers, strict=True)]
+        if request.measure and resolved.profile is not None:
+            time = stopwatch(resolved.conditions, resolved.profile)
+            timings = [time(arch) for arch in archs]
+            rows = [{**row, MEASURED_MS: round(one.median_ms, 3), **one.record()}
+                    for row, one in zip(rows, timings, strict=True)]  # fmt: skip
         for name, values in upward.columns.items():
             rows = [{**row, name: value} for row, value in zip(rows, values, strict=True)]
         across = MEASURED_MS if request.measure else self.table.name
@@ -109,10 +114,8 @@ class PlannedFront:
 
     def _row(self, limit: float, each: Generated) -> dict[str, Any]:
         """A point: what was asked for, and what came out."""
-        told = each.record()
-        timed = {MEASURED_MS: told[MEASURED_MS]} if MEASURED_MS in told else {}
         own = {self.table.name: plain(float(self.table.measure(each.arch)))}
-        return {"requested": plain(limit), "arch": str(each.arch), **each.costs, **own, **timed}
+        return {"requested": plain(limit), "arch": str(each.arch), **each.costs, **own}
 
     def _made_with(self) -> dict[str, Any]:
         """What the networks hold for, and come from."""

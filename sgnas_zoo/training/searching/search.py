@@ -160,7 +160,7 @@ def cost_tables(
         precision: Number format that memory and flash are counted at; by default int8.
 
     Raises:
-        ArtifactError: If the profile is for something else.
+        ArtifactError: If the profile is for something else, or its error is above 10 % (median).
     """
     conditions: Conditions = native_conditions(
         space, form="search", num_classes=num_classes, precision=precision or "int8"
@@ -169,5 +169,7 @@ def cost_tables(
         name: table for name, table in counted_tables(space, conditions).items() if table.maximum or name in names
     }
     if "latency" in names:
-        tables["latency"] = (find_profile(profile) or own_profile(space, conditions)).table(space, conditions)
+        timed = find_profile(profile) or own_profile(space, conditions)
+        timed.refuse_poor("or name another one")
+        tables["latency"] = timed.table(space, conditions)
     return tables
