@@ -58,7 +58,7 @@ def table(batch_size: int) -> dict[str, tuple[int, int, dict[str, float]]]:
     setups = [this_setup(runtime=runtime, batch_size=batch_size) for runtime in ("torch", "onnxruntime")]
     rows = side_by_side(models, setups, resolution=224, rounds=ROUNDS)
     return {
-        name: (own[0].macs, own[0].params, {row.setup.runtime: row.median_ms for row in own})
+        name: (own[0].macs or 0, own[0].params or 0, {row.setup.runtime: row.median_ms for row in own})
         for name in models
         if (own := [row for row in rows if row.model == name])
     }

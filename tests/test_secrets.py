@@ -17,7 +17,7 @@ from recipe_runs import run_recipe
 from timm.models import save_for_hf
 
 from sgnas_zoo import create_model, load_generator, load_supernet, save_model
-from sgnas_zoo.api.request import reach
+from sgnas_zoo.api.request import OWN, reach
 from sgnas_zoo.cli.main import main
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import ArtifactError, PretrainedError, ZooError
@@ -107,6 +107,7 @@ def test_what_is_kept_is_what_the_reader_checks():
     assert set(Arguments.__struct_fields__) == set(KEPT)
     assert not set(KEPT) & {*led_to_it(), *LOADING, "token"}
     assert set(BUDGETS) < set(led_to_it())
+    assert set(OWN) == {*OWN} & {*KEPT, *led_to_it(), "token"}  # a keyword of ours is kept, or led to it, or refused
 
 
 def test_what_a_saved_model_cannot_state_is_refused_when_it_is_saved(tmp_path):

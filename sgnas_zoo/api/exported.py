@@ -30,6 +30,7 @@ class ExportedModel(nn.Module):
 
     Args:
         path: The file.
+        threads: Threads of one operation, where the runtime can be told; 0: as many as it takes by itself.
 
     Raises:
         ArtifactError: If it is missing, damaged, or was not written by ``sgnas_zoo.export``.
@@ -43,7 +44,7 @@ class ExportedModel(nn.Module):
         num_classes: Number of classes.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
         super().__init__()
         self.path = Path(path)
         self.format = _format_of(self.path)
@@ -51,7 +52,7 @@ class ExportedModel(nn.Module):
         if not self.path.is_file():
             raise ArtifactError(f"There is no file {path}; name one that `sgnas-zoo export` wrote.")
         try:
-            self._run, metadata = self.format.load(self.path)
+            self._run, metadata = self.format.load(self.path, threads)
         except Exception as error:  # runtimes have no common base class
             raise ArtifactError(f"{path} is damaged or not a file of {self.format.name}; export it again.") from error
         try:

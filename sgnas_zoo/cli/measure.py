@@ -24,7 +24,11 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how to measure."""
     for option in (
         click.option(
-            "--dtype", default="float32", show_default=True, help="Number format: float32, bfloat16, float16."
+            "--precision",
+            "dtype",
+            default="float32",
+            show_default=True,
+            help="Number format: float32, bfloat16, float16; or int8, with onnxruntime.",
         ),
         click.option("--batch-size", type=POSITIVE, default=1, show_default=True, help="Images that pass at once."),
         click.option("--threads", type=POSITIVE, help="Threads per operation; by default as many as torch uses here."),
@@ -96,25 +100,33 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | None, batch_size: int, dtype: str,
               resolution: int | None, rounds: int, as_json: bool) -> None:  # fmt: skip
-    """Time models side by side in one interleaved run: folders, Hub repos, names of this zoo or of timm."""
+    """Time models side by side in one interleaved run: folders, Hub repos, names of this zoo or of timm, files.
+
+    A file that was exported runs as it is, in its own runtime; --runtime and --precision are about the others.
+    """
+    from sgnas_zoo.api.exported import ExportedModel, is_exported
     from sgnas_zoo.measure.cache import this_setup
     from sgnas_zoo.measure.progress import bars
     from sgnas_zoo.measure.side_by_side import side_by_side
 
     setups = [this_setup(device, name, threads, dtype, batch_size) for name in dict.fromkeys(runtime.split(","))]
-    loaded = {name: load_named(name) for name in models}
+    named = [name for name in models if is_exported(name) and not Path(name).is_dir()]
+    files = {name: ExportedModel(name, setups[0].threads) for name in named}
+    loaded = {name: load_named(name) for name in models if name not in files}
     with bars() as progress:
-        rows = side_by_side(loaded, setups, resolution=resolution, rounds=rounds, progress=progress)
-    say_untrained(loaded)
+        rows = side_by_side(loaded, setups, files=files, resolution=resolution, rounds=rounds, progress=progress)
+    say_untrained({**loaded, **files})
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
     width = max(len("model"), *map(len, models)) + 2
-    click.echo(f"{'model':{width}}{'runtime':15}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>18}{'IQR':>9}")
+    click.echo(f"{'model':{width}}{'runtime':19}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>18}{'IQR':>9}")
     for row in rows:
+        kind = row.setup.runtime + (", int8" if row.setup.dtype == "int8" else "")
+        macs, params = ("-" if count is None else f"{count / 1e6:.2f}" for count in (row.macs, row.params))
         click.echo(
-            f"{row.model:{width}}{row.setup.runtime:15}{row.resolution:5}{row.macs / 1e6:9.1f}"
-            f"{row.params / 1e6:10.2f}{str(row.timing).removesuffix(' ms'):>18}{row.iqr_ms:9.2f}"
+            f"{row.model:{width}}{kind:19}{row.resolution:5}{macs:>9}{params:>10}"
+            f"{str(row.timing).removesuffix(' ms'):>18}{row.iqr_ms:9.2f}"
         )
     on = setups[0]
     click.echo(f"{on.device}, {on.threads} threads, batches of {on.batch_size}, {on.dtype}; deploy forms, one "

@@ -122,7 +122,7 @@ def export(
             program = trace(deployed, images[0], chosen.dynamic)
             staging.write_bytes(chosen.dump(program, metadata_of(model, size, precision), int8))
         with readable(f"The exported {format} file does not run", "choose another format."):
-            runner = chosen.load(staging).run
+            runner = chosen.load(staging, 0).run
             error = check(runner, images, expected, format, tolerance=TOLERANCE if int8 is None else inf)
             same = None if int8 is None else agreement(runner, original, int8.images, 1 if not chosen.dynamic else 32)
         size_on_disk = staging.stat().st_size

@@ -39,7 +39,7 @@ def _quantised(program: ExportedProgram, int8: Int8) -> ExportedProgram:
     return torch.export.export(module, program.example_inputs[0], strict=False)
 
 
-def _load(path: Path) -> Opened:
+def _load(path: Path, threads: int) -> Opened:
     with quietly():
         from executorch.runtime import Runtime
 

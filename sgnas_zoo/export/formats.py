@@ -63,7 +63,8 @@ class Format:
         suffix: Of its files, with the dot.
         dump: Makes the content of a file, with metadata in it: of a float32 network, or quantised to int8 if it is told
             how.
-        load: Opens a file in the format's own runtime, as its users will.
+        load: Opens a file in the format's own runtime, as its users will, for a number of threads; 0: as many as it
+            takes by itself. torch and ExecuTorch have one number for the process.
         packages: What it imports beyond torch.
         extra: The extra of this distribution that installs them.
         int8_packages: What it imports besides to quantise.
@@ -75,7 +76,7 @@ class Format:
     name: str
     suffix: str
     dump: Callable[[ExportedProgram, Mapping[str, str], Int8 | None], bytes]
-    load: Callable[[Path], Opened]
+    load: Callable[[Path, int], Opened]
     packages: tuple[str, ...] = ()
     extra: str = ""
     int8_packages: tuple[str, ...] = ()

@@ -75,12 +75,12 @@ def _with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _load(path: Path) -> Opened:
+def _load(path: Path, threads: int) -> Opened:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.tools import flatbuffer_utils
 
     content = path.read_bytes()
-    interpreter: Any = Interpreter(model_content=content)
+    interpreter: Any = Interpreter(model_content=content, num_threads=threads or None)
     interpreter.allocate_tensors()
     (input_,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     model: Any = flatbuffer_utils.read_model_from_bytearray(content)

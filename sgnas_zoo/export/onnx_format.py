@@ -52,7 +52,7 @@ def _dump(program: ExportedProgram, metadata: Mapping[str, str], int8: Int8 | No
     )
     proto: Any = exported.model_proto
     if int8:
-        proto = _quantised(proto, int8)
+        proto = quantised_onnx(proto, int8)
     del proto.graph.value_info[:], proto.metadata_props[:]
     for node in proto.graph.node:  # where in the code it comes from: as long as a small network's weights
         del node.metadata_props[:]
@@ -62,7 +62,7 @@ def _dump(program: ExportedProgram, metadata: Mapping[str, str], int8: Int8 | No
     return content
 
 
-def _quantised(proto: Any, int8: Int8) -> Any:
+def quantised_onnx(proto: Any, int8: Int8) -> Any:
     """The graph in int8 by ONNX Runtime: QDQ, unsigned activations, signed weights per output channel, in 7 bits.
 
     The eighth bit of a weight overflows on x86 processors without VNNI, which add up pairs of products in 16 bits.
@@ -73,10 +73,11 @@ def _quantised(proto: Any, int8: Int8) -> Any:
     class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.batches = iter(torch.split(int8.images, CALIBRATION_BATCH))
+            self.name = proto.graph.input[0].name
 
         def get_next(self) -> dict[str, Any] | None:
             images = next(self.batches, None)
-            return None if images is None else {"input": images.numpy()}
+            return None if images is None else {self.name: images.numpy()}
 
     kept = {f"{name}.weight" for name in int8.kept}
     excluded = [node.name for node in proto.graph.node if kept & set(node.input)]
@@ -125,8 +126,8 @@ def open_onnx(content: bytes | Path, threads: int = 0) -> Any:
     return InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _load(path: Path) -> Opened:
-    session = open_onnx(path)
+def _load(path: Path, threads: int) -> Opened:
+    session = open_onnx(path, threads)
     return Opened(
         lambda images: [torch.from_numpy(array) for array in session.run(None, {"input": images.numpy()})],
         dict(session.get_modelmeta().custom_metadata_map),

@@ -6,6 +6,7 @@ In int8 it is for ``torch.compile`` on x86: run as it is, torch computes every s
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def _quantised(program: ExportedProgram, int8: Int8) -> ExportedProgram:
     return torch.export.export(module, program.example_inputs[0], dynamic_shapes=({0: Dim("batch")},), strict=False)
 
 
-def _load(path: Path) -> Opened:
+def _load(path: Path, threads: int) -> Opened:
+    if not zipfile.is_zipfile(path):  # torch would tell of it at length, and try older formats
+        raise ValueError("not an archive")
     metadata = dict.fromkeys(METADATA, "")  # torch reads only what it is asked for
     program = torch.export.load(path, extra_files=metadata)
     return Opened(program.module(), {name: text for name, text in metadata.items() if text})

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sgnas_zoo.export import FORMATS
-from sgnas_zoo.export.formats import readable
+from sgnas_zoo.export.formats import Int8, readable
+from sgnas_zoo.export.onnx_format import quantised_onnx
 
 
 class _SideBySide(nn.Module):
@@ -24,7 +25,7 @@ class _SideBySide(nn.Module):
         return tuple(part(one) for part, one in zip(self.parts, inputs, strict=True))
 
 
-def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]]) -> list[bytes]:
+def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]], int8: bool = False) -> list[bytes]:
     """Make an ONNX model of each module, for measuring: nothing is checked.
 
     They are exported side by side as one graph, which is then cut apart.
@@ -32,6 +33,7 @@ def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]]) -> list[bytes]:
     Args:
         parts: Modules in evaluation mode that take and give one tensor, each with an example input, whose shape is
             fixed.
+        int8: Quantise them; the example calibrates, as only times matter.
 
     Returns:
         The content of an ONNX file for each. Its input and its output are numbered: "input_3", "output_3".
@@ -57,4 +59,7 @@ def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]]) -> list[bytes]:
             verbose=False,
         )
         cut = Extractor(exported.model_proto)
-        return [cut.extract_model([before], [after]).SerializeToString() for before, after in names]
+        models = [cut.extract_model([before], [after]) for before, after in names]
+        if int8:
+            models = [quantised_onnx(model, Int8(example)) for model, example in zip(models, examples, strict=True)]
+        return [model.SerializeToString() for model in models]

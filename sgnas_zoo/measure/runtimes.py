@@ -106,7 +106,8 @@ def _onnxruntime(module: nn.Module, example: Tensor, setup: Setup) -> Call:
 def _onnxruntime_several(parts: Sequence[Part], setup: Setup) -> list[Call]:
     from sgnas_zoo.measure.onnx_models import onnx_models
 
-    return [_session(model, example, setup) for model, (_, example) in zip(onnx_models(parts), parts, strict=True)]
+    models = onnx_models(parts, int8=setup.dtype == "int8")
+    return [_session(model, example, setup) for model, (_, example) in zip(models, parts, strict=True)]
 
 
 def _session(model: bytes, example: Tensor, setup: Setup) -> Call:
@@ -130,7 +131,7 @@ for _runtime in (
         ("onnxruntime", "onnx", "onnxscript"),
         "channels_first",
         ("cpu",),
-        ("float32",),
+        ("float32", "int8"),
         _onnxruntime_several,
     ),
 ):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,8 +29,8 @@ class Side:
         model: What it was called.
         setup: Device, runtime, threads, ...
         resolution: Side of the input in pixels.
-        macs: Multiply-accumulates of one image.
-        params: Parameters.
+        macs: Multiply-accumulates of one image; None for an exported file.
+        params: Parameters; likewise.
         median_ms: Median time of a batch in milliseconds.
         iqr_ms: Interquartile range.
         n: Number of times.
@@ -39,8 +42,8 @@ class Side:
     model: str
     setup: Setup
     resolution: int
-    macs: int
-    params: int
+    macs: int | None
+    params: int | None
     median_ms: float
     iqr_ms: float
     n: int
@@ -58,6 +61,7 @@ def side_by_side(
     models: Mapping[str, nn.Module],
     setups: Sequence[Setup],
     *,
+    files: Mapping[str, Any] = MappingProxyType({}),
     resolution: int | None = None,
     rounds: int = 30,
     progress: Progress = silent,
@@ -70,19 +74,21 @@ def side_by_side(
     Args:
         models: The networks by name.
         setups: What to run them with; all of one number of threads, as torch has one.
+        files: Exported files by name (``ExportedModel``), each run in its own runtime as it is, beside the networks.
         resolution: Input side in pixels; by default what each network's ``pretrained_cfg`` says.
         rounds: Times per network and setup.
         progress: Called with the stage and how much of it is done.
 
     Returns:
-        A row for each network and setup, networks first.
+        A row for each network and setup, then one for each file.
 
     Raises:
         ModelError: If a network cannot be deployed or a runtime cannot run it.
     """
     for setup in setups:
         RUNTIMES[setup.runtime].check(setup)
-    calls, rows = [], []
+    calls: list[Any] = []
+    rows: list[tuple[str, Setup, int, int | None, int | None]] = []
     for name, model in models.items():
         side = resolution or _native_side(name, model)
         in_chans = input_size(model)[0]
@@ -92,6 +98,11 @@ def side_by_side(
             calls.append(RUNTIMES[setup.runtime].prepare(form, batch, setup))
             rows.append((name, setup, side, macs, params))
             progress("preparing", len(calls), len(models) * len(setups))
+    for name, file in files.items():
+        size, own = input_size(file), replace(setups[0], runtime=file.format.name, dtype=file.precision)
+        batch = torch.randn(own.batch_size, *size, generator=torch.Generator().manual_seed(0))
+        calls.append(partial(file, batch))
+        rows.append((name, own, size[-1], None, None))
 
     def run() -> list[Floats]:
         done = iter(range(1, rounds + 1))

@@ -22,7 +22,7 @@ KEPT = (
 """Arguments that a network of ours is built from again; nothing else is written, or read."""
 
 LED_TO_IT = (
-    "profile", "measure", "generator", "resolution", "precision", "revision", "local_files_only", "resolved",
+    "profile", "measure", "force", "generator", "resolution", "precision", "revision", "local_files_only", "resolved",
 )  # fmt: skip
 """Arguments that led to the architecture, beside budgets: timm keeps them with a model, and they build nothing."""
 

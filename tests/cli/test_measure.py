@@ -205,7 +205,7 @@ def test_a_profile_in_the_cache_is_measured_again_by_force_and_a_poor_one_says_s
         (["--form", "finale"], "form"),
         (["--resolution", "3"], "give at least"),
         (["--threads", "0"], "--threads"),
-        (["--dtype", "int8"], "float32"),
+        (["--precision", "int8"], "float32"),
         (["--device", "tpu"], "cpu or cuda"),
         (["--from-csv", "table.csv"], "needs --output"),
         (["--from-csv", "table.csv", "--output", "x.json"], "Cannot read table.csv"),
@@ -295,6 +295,21 @@ def test_interrupted_profiling_goes_on_with_the_rounds_that_were_timed(tmp_path,
 
 
 # --- benchmark
+
+
+def test_exported_files_are_timed_as_they_are(clock):
+    good("generate", "--flops", "3M", "--space", "sgnas_micro", "--output", "net")
+    good("export", "net", "--format", "pt2", "--output", "net.pt2")
+    out, _ = good("benchmark", "net", "net.pt2", "--json")
+    model, file = json.loads(out)
+    assert (model["model"], file["model"]) == ("net", "net.pt2")
+    assert (file["setup"]["runtime"], file["setup"]["dtype"], file["resolution"]) == ("pt2", "float32", 32)
+    assert (file["macs"], file["params"]) == (None, None)
+    assert model["macs"] > 0
+    out, _ = good("benchmark", "net.pt2")
+    assert out.splitlines()[1].split()[:5] == ["net.pt2", "pt2", "32", "-", "-"]
+    Path("broken.pt2").write_bytes(b"nothing")
+    assert "is damaged or not a file of pt2; export it again." in refused("benchmark", "broken.pt2")
 
 
 def test_models_are_timed_side_by_side(clock):

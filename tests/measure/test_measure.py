@@ -333,3 +333,19 @@ def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
     assert shapes == [torch.Size([3, 10])]
     assert network(arch, HERE)(images(HERE, 1)).shape == (1, 10)
     json.dumps(shapes)
+
+
+def test_onnxruntime_times_blocks_in_int8():
+    import onnx
+
+    from sgnas_zoo.measure.onnx_models import onnx_models
+
+    arch = MICRO.sample(random.Random(0))
+    part = (network(arch, HERE), images(HERE, 1))
+    plain, int8 = (onnx.load_from_string(onnx_models([part], int8=kind)[0]) for kind in (False, True))
+    kinds = [{node.op_type for node in model.graph.node} for model in (plain, int8)]
+    assert [{"QuantizeLinear", "DequantizeLinear"} <= kind for kind in kinds] == [False, True]
+    setup = replace(this_setup(runtime="onnxruntime", threads=1), dtype="int8")
+    assert measure(arch, HERE, setup).median_ms > 0
+    with pytest.raises(ModelError, match="takes float32 or bfloat16"):
+        measure(arch, HERE, replace(setup, runtime="torch"))
