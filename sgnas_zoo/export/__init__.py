@@ -23,7 +23,7 @@ from sgnas_zoo.export.executorch_format import EXECUTORCH
 from sgnas_zoo.export.formats import Format, Int8, metadata_of, output_names, portable, readable, trace
 from sgnas_zoo.export.int8 import check_images, check_layers, most_sensitive
 from sgnas_zoo.export.litert_format import LITERT
-from sgnas_zoo.export.onnx_format import ONNX, write_onnx
+from sgnas_zoo.export.onnx_format import ONNX
 from sgnas_zoo.export.pt2_format import PT2
 from sgnas_zoo.files import new_file
 from sgnas_zoo.models.deploy import deploy
@@ -143,4 +143,4 @@ def _check_suffix(path: Path, chosen: Format) -> None:
             )
 
 
-__all__ = ["FORMATS", "Exported", "Format", "export", "write_onnx"]
+__all__ = ["FORMATS", "Exported", "Format", "export"]

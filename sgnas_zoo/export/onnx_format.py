@@ -8,35 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from sgnas_zoo.export.formats import Format, Int8, Opened, output_names, readable, trace
+from sgnas_zoo.export.formats import Format, Int8, Opened, output_names
 
 OPSET = 20
 """What torch 2.15 writes by itself; ONNX Runtime reads it since 1.17. From 14 on h-swish is one operator."""
 CALIBRATION_BATCH = 32
-
-
-def write_onnx(module: nn.Module, example: Tensor, path: str | Path, *, dynamic: bool = False) -> None:
-    """Write a module as it is to an ONNX file, as quickly as the exporter can; nothing is checked.
-
-    This is for measuring. A fixed batch takes a third of the time of a dynamic one. The input is named "input".
-
-    Args:
-        module: Any module in evaluation mode that takes one tensor, such as a deployed network or a block.
-        example: Input on the module's device; its values do not matter.
-        path: File to write; one that is there is replaced.
-        dynamic: Leave the batch size open; else it is the example's.
-
-    Raises:
-        ModelError: If a library is missing or the module cannot be exported.
-        OSError: If the disk refuses.
-    """
-    ONNX.check_installed()
-    with readable(f"{type(module).__name__} cannot be exported as onnx", "run it in torch."):
-        content = _dump(trace(module, example, dynamic), {}, None)
-    Path(path).write_bytes(content)
 
 
 def _dump(program: ExportedProgram, metadata: Mapping[str, str], int8: Int8 | None) -> bytes:

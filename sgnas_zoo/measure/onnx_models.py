@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgnas_zoo.export import FORMATS
 from sgnas_zoo.export.formats import Int8, readable
-from sgnas_zoo.export.onnx_format import quantised_onnx
+from sgnas_zoo.export.onnx_format import ONNX, OPSET, quantised_onnx
 
 
 class _SideBySide(nn.Module):
@@ -41,8 +40,7 @@ def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]], int8: bool = False) -
     Raises:
         ModelError: If a library is missing or a module cannot be exported.
     """
-    form = FORMATS["onnx"]
-    form.check_installed()
+    ONNX.check_installed()
     from onnx.utils import Extractor
 
     modules, examples = zip(*parts, strict=True)
@@ -54,7 +52,7 @@ def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]], int8: bool = False) -
             (),
             input_names=[name for name, _ in names],
             output_names=[name for _, name in names],
-            opset_version=form.details["opset"],
+            opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )

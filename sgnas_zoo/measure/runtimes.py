@@ -111,12 +111,9 @@ def _onnxruntime_several(parts: Sequence[Part], setup: Setup) -> list[Call]:
 
 
 def _session(model: bytes, example: Tensor, setup: Setup) -> Call:
-    from onnxruntime import InferenceSession, SessionOptions
+    from sgnas_zoo.export.onnx_format import open_onnx
 
-    options = SessionOptions()
-    options.intra_op_num_threads = setup.threads
-    options.log_severity_level = 3
-    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_onnx(model, setup.threads)
     feed = {session.get_inputs()[0].name: example.numpy()}
     return lambda: session.run(None, feed)
 

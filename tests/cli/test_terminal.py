@@ -122,6 +122,8 @@ SHOWN = {
     "supernet": [("info", "."), ("card", "."), ("push", ".", "me/x"),
                  ("generate", "--flops", "4M", "--space", "sgnas_micro", "--pretrained", ".", "--output", "out",
                   "--force"),
+                 ("front", "--space", "sgnas_micro", "--pretrained", ".", "--points", "2", "--output", "drawn",
+                  "--force"),
                  ("search", "--flops", "4M", "--supernet", ".", *DATA, *OUT),
                  ("compare", "--strategies", "random", "--space", "sgnas_micro", "--budgets", "4M", "--supernet", ".",
                   *DATA, *OUT),
@@ -131,7 +133,7 @@ SHOWN = {
                 ("generate", "--latency", "9ms", "--profile", ".", "--no-measure")],
 }  # fmt: skip
 """Commands that show something of an artifact in the folder they are in."""
-SELDOM = {"compare", "finetune", "benchmark", "push", "generate"}
+SELDOM = {"compare", "finetune", "front", "benchmark", "push", "generate"}
 """The slower ones look at every fourth of the spoiled artifacts that the others look at."""
 
 

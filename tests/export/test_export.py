@@ -17,7 +17,7 @@ from torch import nn
 
 import sgnas_zoo
 from sgnas_zoo.errors import ArtifactError, ModelError, UnknownNameError
-from sgnas_zoo.export import FORMATS, export, write_onnx
+from sgnas_zoo.export import FORMATS, export
 from sgnas_zoo.export.checks import flat
 from sgnas_zoo.export.formats import trace
 from sgnas_zoo.models.deploy import deploy
@@ -171,22 +171,6 @@ def test_executorch_hands_everything_to_its_backend(tmp_path):
     assert b"XnnpackBackend" in done.path.read_bytes()
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_write_onnx_takes_any_module(dynamic, tmp_path, capfd):
-    block = deploy(tiny()).get_submodule("blocks.2.0")
-    channels = next(part.in_channels for part in block.modules() if isinstance(part, nn.Conv2d))
-    batch = images(1, channels, 16, 16)
-    write_onnx(block, batch, tmp_path / "block.onnx", dynamic=dynamic)
-    assert capfd.readouterr() == ("", "")
-    more = images(3 if dynamic else 1, channels, 16, 16)
-    names, outputs = run_onnx(tmp_path / "block.onnx", more)
-    assert names == ["logits"]
-    assert largest_error(outputs, [block(more)]) < 1e-5
-    if not dynamic:
-        with pytest.raises(Exception, match="invalid dimensions"):
-            run_onnx(tmp_path / "block.onnx", images(3, channels, 16, 16))
-
-
 class Branching(nn.Module):
     """Cannot be traced."""
 
@@ -201,20 +185,15 @@ class Svd(nn.Module):
         return torch.linalg.svdvals(batch)
 
 
-@pytest.mark.parametrize(("kind", "said"), [(Branching, "data-dependent"), (Svd, "aten._linalg_svd")])
-def test_write_onnx_says_what_the_exporter_cannot(kind, said, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Branching, "cannot be traced for its deploy form"), (Svd, "aten._linalg_svd")]
+)
+def test_what_the_exporter_cannot_is_said(kind, said, tmp_path):
     with pytest.raises(ModelError) as error:
-        write_onnx(kind(), images(1, 3, 4, 4), tmp_path / "odd.onnx")
-    assert message(error).startswith(f"{kind.__name__} cannot be exported as onnx (")
+        export(kind(), tmp_path / "odd.onnx", input_size=(3, 4, 4))
+    assert message(error).startswith(f"{kind.__name__} cannot be ")
     assert said in message(error)
     assert not any(tmp_path.iterdir())
-
-
-def test_write_onnx_names_a_missing_library(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(ModelError) as error:
-        write_onnx(small, images(1, 3, 8, 8), tmp_path / "net.onnx")
-    assert message(error).endswith("needs onnx and onnxscript and onnxruntime: pip install 'sgnas-zoo[onnx]'")
 
 
 def test_libraries_are_imported_when_used():
