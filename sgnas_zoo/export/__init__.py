@@ -108,7 +108,6 @@ def export(
     size = resolve_input_size(model, input_size)
     if calibration is not None:
         check_images(calibration, size)
-        check_layers(model, keep_float)
     own, precision = ("", chosen.suffix), "float32" if calibration is None else "int8"
     with new_file(target, force=force, ours=lambda file: file.suffix in own, suffix=chosen.suffix) as staging:
         original = float32_on_cpu(model)
@@ -116,6 +115,8 @@ def export(
         expected = [run(original, batch) for batch in images]
         with torch.random.fork_rng(devices=[]):  # a merged convolution is initialised before it gets its weights
             deployed = portable(deploy(original))
+        if calibration is not None:
+            check_layers(deployed, keep_float)
         kept = {} if calibration is None else most_sensitive(deployed, calibration, keep_float)
         int8 = None if calibration is None else Int8(calibration, tuple(kept))
         with readable(f"{type(model).__name__} cannot be exported as {format}", "choose another format."):
