@@ -64,6 +64,9 @@ class ExportedModel(nn.Module):
             ) from error
         self.precision = metadata.get("precision", "float32")
         self.num_classes = seen.num_classes
+        stated |= {
+            name: tuple(stated[name]) for name in ("input_size", "mean", "std") if name in stated
+        }  # as timm does
         self.pretrained_cfg: dict[str, Any] = {
             "architecture": self.path.name, "classifier": None, "first_conv": None, "pool_size": None, **stated
         }  # fmt: skip

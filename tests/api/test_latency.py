@@ -255,7 +255,8 @@ def test_a_device_that_is_not_here_is_not_measured():
 def test_what_a_machine_does_besides_is_said_once_before_it_measures(monkeypatch, capsys):
     from sgnas_zoo.api import profiles as measured
 
-    here = replace(PROFILE, setup=replace(PROFILE.setup, device=measured.device_name(), device_type="cpu"))
+    own = {"device": measured.device_name(), "device_type": "cpu", "runtime": "torch"}
+    here = replace(PROFILE, setup=replace(PROFILE.setup, **own))
     seen = []
     monkeypatch.setattr("sgnas_zoo.measure.load.other_load", lambda: seen.append("load") or 0.42)
     monkeypatch.setattr(measured, "measure", lambda arch, *_: seen.append("time") or Timing(1e-3, 1e-3, 1e-3, 1))

@@ -112,6 +112,8 @@ def test_float16_on_a_cpu_is_float32_and_said_to_be(name, colours, started, tmp_
 @pytest.mark.parametrize(("value", "message"), [("bf17", "did you mean bf16"), ("fp8", "accelerate cannot start: ")])
 def test_a_precision_that_is_none_here_is_refused_in_one_line(value, message, colours, started, monkeypatch):
     monkeypatch.setenv(VARIABLE, value)
+    for library in ("torchao", "transformer_engine", "msamp"):  # what fp8 needs one of
+        monkeypatch.setattr(f"accelerate.accelerator.is_{library}_available", lambda *_, **__: False)
     said = run_recipe("evaluate", *recipes(colours, started)["evaluate"], code=2)
     assert message in said
     assert len(said.strip().splitlines()) == 1
