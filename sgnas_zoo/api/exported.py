@@ -50,7 +50,7 @@ class ExportedModel(nn.Module):
         self.format = _format_of(self.path)
         self.format.check_installed()
         if not self.path.is_file():
-            raise ArtifactError(f"There is no file {path}; name one that `sgnas-zoo export` wrote.")
+            raise ArtifactError(f"{path} does not exist; name a file that `sgnas-zoo export` wrote.")
         try:
             self._run, metadata = self.format.load(self.path, threads)
         except Exception as error:  # runtimes have no common base class
@@ -87,8 +87,8 @@ class ExportedModel(nn.Module):
 
 
 def is_exported(name: str | Path) -> bool:
-    """Whether a name reads as an exported file: it ends as those of a format do."""
-    return Path(name).suffix in {FORMATS[format_].suffix for format_ in FORMATS}
+    """Whether a name reads as an exported file: it has the suffix of a format, and is not a folder."""
+    return Path(name).suffix in {FORMATS[format_].suffix for format_ in FORMATS} and not Path(name).is_dir()
 
 
 def _format_of(path: Path) -> Format:

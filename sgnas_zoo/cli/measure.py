@@ -110,8 +110,7 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
     from sgnas_zoo.measure.side_by_side import side_by_side
 
     setups = [this_setup(device, name, threads, dtype, batch_size) for name in dict.fromkeys(runtime.split(","))]
-    named = [name for name in models if is_exported(name) and not Path(name).is_dir()]
-    files = {name: ExportedModel(name, setups[0].threads) for name in named}
+    files = {name: ExportedModel(name, setups[0].threads) for name in models if is_exported(name)}
     loaded = {name: load_named(name) for name in models if name not in files}
     with bars() as progress:
         rows = side_by_side(loaded, setups, files=files, resolution=resolution, rounds=rounds, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +40,7 @@ def load_runnable(name: str) -> nn.Module:
     """A model as ``load_named`` finds it, or a file that was exported from one."""
     from sgnas_zoo.api.exported import ExportedModel, is_exported
 
-    return ExportedModel(name) if is_exported(name) and not Path(name).is_dir() else load_named(name)
+    return ExportedModel(name) if is_exported(name) else load_named(name)
 
 
 def say_untrained(models: Mapping[str, nn.Module]) -> None:

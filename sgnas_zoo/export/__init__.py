@@ -21,7 +21,7 @@ from sgnas_zoo.errors import ArtifactError
 from sgnas_zoo.export.checks import TOLERANCE, agreement, check, example, float32_on_cpu, resolve_input_size, run
 from sgnas_zoo.export.executorch_format import EXECUTORCH
 from sgnas_zoo.export.formats import Format, Int8, metadata_of, output_names, portable, readable, trace
-from sgnas_zoo.export.int8 import check_images, check_layers, most_sensitive
+from sgnas_zoo.export.int8 import check_images, most_sensitive
 from sgnas_zoo.export.litert_format import LITERT
 from sgnas_zoo.export.onnx_format import ONNX
 from sgnas_zoo.export.pt2_format import PT2
@@ -115,8 +115,6 @@ def export(
         expected = [run(original, batch) for batch in images]
         with torch.random.fork_rng(devices=[]):  # a merged convolution is initialised before it gets its weights
             deployed = portable(deploy(original))
-        if calibration is not None:
-            check_layers(deployed, keep_float)
         kept = {} if calibration is None else most_sensitive(deployed, calibration, keep_float)
         int8 = None if calibration is None else Int8(calibration, tuple(kept))
         with readable(f"{type(model).__name__} cannot be exported as {format}", "choose another format."):
@@ -125,7 +123,7 @@ def export(
         with readable(f"The exported {format} file does not run", "choose another format."):
             runner = chosen.load(staging, 0).run
             error = check(runner, images, expected, format, tolerance=TOLERANCE if int8 is None else inf)
-            same = None if int8 is None else agreement(runner, original, int8.images, 1 if not chosen.dynamic else 32)
+            same = None if int8 is None else agreement(runner, original, int8.images, 32 if chosen.dynamic else 1)
         size_on_disk = staging.stat().st_size
     details = {
         "input_size": list(size), "batch": "dynamic" if chosen.dynamic else 1, "outputs": output_names(program),

@@ -33,7 +33,7 @@ def check_images(images: Tensor, size: tuple[int, int, int]) -> None:
         raise ModelError("Calibration images have to be finite floats, normalised as in training; prepare them so.")
 
 
-def check_layers(model: nn.Module, kept: int) -> None:
+def _check_layers(model: nn.Module, kept: int) -> None:
     """Refuse networks whose weights have fewer bits already, and more float layers than there are.
 
     Raises:
@@ -74,7 +74,12 @@ def sensitivities(model: nn.Module, images: Tensor) -> dict[str, float]:
 
 
 def most_sensitive(model: nn.Module, images: Tensor, count: int) -> Mapping[str, float]:
-    """The layers that int8 costs most, with what it costs; arguments and values as for ``sensitivities``."""
+    """The layers that int8 costs most, with what it costs; arguments and values as for ``sensitivities``.
+
+    Raises:
+        ModelError: If the network rounds its weights itself, or has fewer layers.
+    """
+    _check_layers(model, count)
     return dict([*sensitivities(model, images).items()][:count]) if count else {}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 STRAIGHT = 1e-9
-"""Height above the chord, as a share of the front's height, that is no more than rounding."""
+"""Smallest height above the chord, as a share of the front's height, that counts; less is rounding."""
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -166,7 +166,7 @@ def test_files_that_are_not_ours(name, tmp_path):
         with pytest.raises(ArtifactError) as error:
             ExportedModel(bad)
         assert "export it" in message(error)
-    with pytest.raises(ArtifactError, match="There is no file"):
+    with pytest.raises(ArtifactError, match="does not exist; name a file that"):
         ExportedModel(tmp_path / f"none{FORMATS[name].suffix}")
 
 

@@ -202,7 +202,7 @@ def _images(resolved: Resolved, source: Source, limit: int) -> LabelledImages:
 
 
 def _knee(rows: Sequence[Mapping[str, Any]], across: str, upward: str) -> int | None:
-    """Index of the knee among all points; None where no accuracy is known, as less of a second cost is no gain."""
+    """Index of the knee among all points; None where the accuracy is unknown: a front of two costs has no knee."""
     known = [at for at, row in enumerate(rows) if upward in (TOP1, PREDICTED) and row[upward] is not None]
     found = knee([(rows[at][across], rows[at][upward]) for at in known])
     return None if found is None else known[found]
