@@ -30,7 +30,7 @@ from sgnas_zoo.cli.compare import PAGE, PLOT, RESULT
 from sgnas_zoo.costs import BUDGETS, COSTS
 from sgnas_zoo.files import read_config, write_file, write_json, write_whole
 from sgnas_zoo.hub.artifacts import CONFIG
-from sgnas_zoo.hub.cards import CARD, CURVES, EVALUATION, PLOTS, card_files
+from sgnas_zoo.hub.cards import CURVES, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
@@ -117,7 +117,7 @@ def render() -> dict[str, bytes]:
             copy = Path(shutil.copytree(folder, Path(name) / folder.name))
             if folder == FOLDER:
                 write_json(copy / EVALUATION, evaluation())
-            files[f"{folder.name}/{CARD}"] = card_files(copy, name=folder.name)[CARD]
+            files |= {f"{folder.name}/{path}": part for path, part in card_files(copy, name=folder.name).items()}
         files |= {
             f"{folder.name}/{plot}": (folder / plot).read_bytes()
             for plot in (*PLOTS, CURVES)

@@ -91,10 +91,6 @@ class Step(supernets.SupernetTask):
 def main(config: Config) -> None:
     """Train a supernet."""
     space, seed, source = SPACES[config.space], config.steps.seed, config.data.source
-    if config.pretrained and config.smallest_kernels:
-        raise click.UsageError(
-            "Kernels that are trained do not start as copies; with --pretrained give --smallest-kernels 0."
-        )
     size = config.resolution or space.resolution
     space.check_resolution(size // 2 if config.small_images else size)
     supernets.check_paths(space, config.paths, seed)

@@ -12,7 +12,7 @@ from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable, unknown_name
 
 if TYPE_CHECKING:
-    from sgnas_zoo.zoo import SupernetEntry
+    from sgnas_zoo.zoo import SupernetEntry, Weights, ZooEntry
 
 SHOWN = (
     "kind", "id", "revision", "architecture", "space", "arch", "form", "weights",
@@ -26,7 +26,7 @@ SHOWN = (
 @click.option("--pretrained", is_flag=True, help="List weights by tag instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(pretrained: bool, as_json: bool) -> None:
-    """List published networks and search spaces."""
+    """List named networks and search spaces."""
     from sgnas_zoo.spaces import SPACES
     from sgnas_zoo.zoo import zoo_entries
 
@@ -38,11 +38,12 @@ def list_(pretrained: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": models, "spaces": spaces}, indent=2))
         return
-    click.echo(f"{'model':14}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}")
+    click.echo(f"{'model':16}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}  weights")
     for model in models:
+        top1 = f"{model['published']['top1']:.1f}" if model["published"] else "-"
         click.echo(
-            f"{model['name']:14}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
-            f"{model['published']['top1']:18.1f}"
+            f"{model['name']:16}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
+            f"{top1:>18}  {', '.join(model['weights']) or 'none yet'}"
         )
     click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  {'generator':11}weights")
     for space in spaces:
@@ -55,19 +56,20 @@ def list_(pretrained: bool, as_json: bool) -> None:
 
 
 def _list_weights(as_json: bool) -> None:
-    """Print every tag, the default of each space first."""
-    from sgnas_zoo.zoo import supernet_entries
+    """Print every tag: those of supernets, the default of each space first, then those of named networks."""
+    from sgnas_zoo.zoo import supernet_entries, zoo_entries
 
     weights = [_weights(entry) for entry in supernet_entries()]
+    named = [zoo_entries()[name] for name in zoo_entries()]
+    weights += [_named_weights(entry, tag, own) for entry in named for tag, own in entry.weights.items()]
     if as_json:
         click.echo(json.dumps(weights, indent=2))
         return
-    click.echo(f"{'space':16}{'tag':14}{'trained on':22}{'classes':>8}{'px':>5}{'top-1, %':>13}  MB")
+    click.echo(f"{'space or model':16}{'tag':18}{'trained on':22}{'classes':>8}{'px':>5}{'top-1, %':>13}  MB")
     for own in weights:
-        least, most = own["top1"] or (None, None)
-        top1 = "-" if least is None else f"{least:.1f} - {most:.1f}"
+        top1 = " - ".join(f"{share:.1f}" for share in own["top1"] or []) or "-"
         size = own["place"] if own["bytes"] is None else f"{own['bytes'] / 1e6:.1f}"
-        told = f"{own['space']:16}{own['tag']:14}{own['dataset']:22}"
+        told = f"{own.get('model', own['space']):16}{own['tag']:18}{own['dataset']:22}"
         click.echo(f"{told}{own['num_classes'] or '-':>8}{own['resolution'] or '-':>5}{top1:>13}  {size}")
 
 
@@ -75,7 +77,7 @@ def _list_weights(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(name: str, as_json: bool) -> None:
-    """Show a published network, a family, a search space, or the artifact in a folder or a Hub repo."""
+    """Show a named network, a family, a search space, or the artifact in a folder or a Hub repo."""
     from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.spaces import SPACES, families
     from sgnas_zoo.zoo import zoo_entries
@@ -83,22 +85,24 @@ def info(name: str, as_json: bool) -> None:
     base, _, tag = name.partition(".")
     if read_name(name, lambda word: word in (*SPACES, *families()) or word.partition(".")[0] in zoo_entries()):
         details = _artifact(name)
-    elif base in zoo_entries() and tag in ("", "in1k"):
+    elif base in zoo_entries() and tag in ("", *_tags(base)):
         details = _entry(base)
     elif name in families() and name not in SPACES:
         details = _family(name)
     elif name in SPACES:
         details = _space(name)
     elif base in zoo_entries():
-        raise unknown_name(f"tag of {base}", tag, ["in1k"])
+        raise unknown_name(f"tag of {base}", tag, _tags(base))
     else:
         raise unknown_name("model or space", name, [*families(), *zoo_entries(), *SPACES])
     if as_json:
         click.echo(json.dumps(details, indent=2))
         return
     for key, value in details.items():
+        if value is None:
+            continue
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        text = ", ".join(map(str, text)) if isinstance(text, list) else text
+        text = ", ".join(map(str, text)) or "none yet" if isinstance(text, list) else text
         text = f"{text:,}" if isinstance(text, int) and not isinstance(text, bool) else text
         click.echo(printable(f"{key:14}{text}"))
 
@@ -109,8 +113,16 @@ def _entry(name: str) -> dict[str, Any]:
     entry = zoo_entries()[name]
     return {
         "name": name, "space": entry.space, "paper": entry.paper, "macs": entry.costs["macs"],
-        "params": entry.costs["params"], "published": dict(entry.published), "arch": entry.arch,
+        "params": entry.costs["params"], "published": dict(entry.published) if entry.published else None,
+        "weights": [*entry.weights], "arch": entry.arch,
     }  # fmt: skip
+
+
+def _tags(name: str) -> list[str]:
+    """Tags that timm knows a named network by."""
+    import timm
+
+    return [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(name)]
 
 
 def _weights(entry: SupernetEntry) -> dict[str, Any]:
@@ -132,6 +144,22 @@ def _weights(entry: SupernetEntry) -> dict[str, Any]:
     return {
         **told, "num_classes": len(config["classes"]), "resolution": config["resolution"],
         "top1": [found[0], found[-1]] if found else None, "bytes": (place / WEIGHTS).stat().st_size,
+    }  # fmt: skip
+
+
+def _named_weights(entry: ZooEntry, tag: str, weights: Weights) -> dict[str, Any]:
+    """What a tag of a named network stands for; top-1 is what its training measured at the end."""
+    from sgnas_zoo.files import read_config
+    from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
+    from sgnas_zoo.zoo import ARTIFACTS
+
+    folder = ARTIFACTS / weights.folder
+    record = read_config(folder / CONFIG)["zoo"]
+    return {
+        "model": entry.name, "space": entry.space, "tag": tag, "default": tag == next(iter(entry.weights)),
+        "dataset": weights.dataset, "place": "in the package", "num_classes": record["num_classes"],
+        "resolution": record["resolution"], "top1": [record["metrics"]["top1"]],
+        "bytes": (folder / WEIGHTS).stat().st_size,
     }  # fmt: skip
 
 

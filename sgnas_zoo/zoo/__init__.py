@@ -1,14 +1,14 @@
-"""Published architectures and supernets: one JSON file each in ``entries/`` and ``supernets/``.
+"""Named networks and supernets: one JSON file each in ``entries/`` and ``supernets/``.
 
-To add a supernet: write ``supernets/<space>.<tag>.json`` as ``SupernetEntry`` says. To add an architecture: write
-``entries/<name>.json`` with space, form, arch, what was published and the costs it has here. It then is a timm model by
-that name; a test builds it, recomputes its costs and compares.
+To add a supernet: write ``supernets/<space>.<tag>.json`` as ``SupernetEntry`` says. To add a network: write
+``entries/<name>.json`` with space, form, arch, the costs it has here, and what was published or which weights there are.
+It then is a timm model by that name; a test builds it, recomputes its costs and compares.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +22,21 @@ ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Trained weights of a named network.
+
+    Args:
+        dataset: What they were trained on.
+        folder: Folder of the package's artifacts that holds the model.
+    """
+
+    dataset: str
+    folder: str
+
+
+@dataclass(frozen=True)
 class ZooEntry:
-    """A published architecture.
+    """A network with a name: a published architecture, or one that was made for a budget and trained.
 
     Args:
         name: timm name.
@@ -31,8 +44,9 @@ class ZooEntry:
         form: "final" or "search".
         arch: Architecture string.
         paper: arXiv id of the paper it comes from.
-        published: ``flops`` (as the paper counts), ``params``, ``top1`` and its ``source``: not measured here.
         costs: ``resolution``, ``num_classes``, and the ``macs`` and ``params`` it has there.
+        published: ``flops`` (as the paper counts), ``params``, ``top1`` and its ``source``: not measured here.
+        weights: Its weights by tag, the default first; none where only the architecture was published.
     """
 
     name: str
@@ -40,8 +54,9 @@ class ZooEntry:
     form: FormName
     arch: str
     paper: str
-    published: MappingProxyType[str, Any]
     costs: MappingProxyType[str, int]
+    published: MappingProxyType[str, Any] | None = None
+    weights: MappingProxyType[str, Weights] = field(default_factory=lambda: MappingProxyType({}))
 
     def parsed(self) -> Arch:
         """Its architecture as a value."""
@@ -50,12 +65,13 @@ class ZooEntry:
 
 @cache
 def zoo_entries() -> Registry[ZooEntry]:
-    """All published architectures, by name."""
+    """All named networks: the published ones, then those that were trained, each by name."""
     entries: Registry[ZooEntry] = Registry("model")
-    for path in sorted(ENTRIES.glob("*.json")):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["published"], fields["costs"] = (MappingProxyType(fields[key]) for key in ("published", "costs"))
-        entries.register(path.stem, ZooEntry(**fields))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ENTRIES.glob("*.json"))]
+    for fields in sorted(found, key=lambda fields: "weights" in fields):
+        weights = {tag: Weights(**told) for tag, told in fields.pop("weights", {}).items()}
+        told = {key: MappingProxyType(fields.pop(key)) for key in ("published", "costs") if key in fields}
+        entries.register(fields["name"], ZooEntry(**fields, **told, weights=MappingProxyType(weights)))
     return entries
 
 

@@ -228,13 +228,16 @@ def test_a_space_of_another_family():
 # --- published networks
 
 
+PUBLISHED = [name for name in zoo_entries() if zoo_entries()[name].published]
+
+
 def test_there_are_eight_published_networks():
-    assert len(zoo_entries()) == 8
+    assert len(PUBLISHED) == 8
     assert {*families(), *zoo_entries()} == set(list_models())
     assert {"sgnas", "greedynas", "spos", "resnet18_bits"} <= {*families()}
 
 
-@pytest.mark.parametrize("name", zoo_entries())
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_are_what_was_published(name):
     entry = zoo_entries()[name]
     with torch.device("meta"):

@@ -139,3 +139,7 @@ def test_weights_are_listed_by_tag():
     assert missing["place"] == "not published yet"
     assert shown[1 + rows.index(missing)].endswith("  not published yet")
     assert {row["tag"] for row in rows if row["default"]} == {"cifar10", "cifar10_r64"}
+    named = next(row for row in rows if row.get("model") == "sgnas_micro_8m")
+    assert (named["num_classes"], named["resolution"], named["place"]) == (10, 32, "in the package")
+    assert 80 < named["top1"][0] < 95
+    assert shown[1 + rows.index(named)].split()[:2] == ["sgnas_micro_8m", "cifar10"]

@@ -6,6 +6,7 @@ is imported when one is built: it imports timm, and may be what imported timm an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from sgnas_zoo.costs import BUDGETS
-from sgnas_zoo.errors import PretrainedError
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import ZooEntry, zoo_entries
+from sgnas_zoo.zoo import ARTIFACTS, ZooEntry, zoo_entries
 
 
 def _cfg(**changes: Any) -> Any:
@@ -34,12 +34,26 @@ def _ends(family: str) -> dict[str, str]:
     return {"first_conv": kind.first_conv, "classifier": kind.classifier}
 
 
-def _published() -> list[tuple[str, ZooEntry]]:
-    return [(name, zoo_entries()[name]) for name in zoo_entries()]
+def _tags(entry: ZooEntry) -> dict[str, Any]:
+    """The tags of a named network; one without weights has that of what its paper trained it on."""
+    origin = f"https://arxiv.org/abs/{entry.paper[6:]}"
+    if not entry.weights:
+        return {"in1k": _cfg(origin_url=origin)}
+    return {tag: _trained(ARTIFACTS / weights.folder, origin) for tag, weights in entry.weights.items()}
 
 
+def _trained(folder: Path, origin: str) -> Any:
+    """The cfg of trained weights in the package: what their model was saved with, and where they are."""
+    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return _cfg(
+        **saved["pretrained_cfg"], label_names=saved["label_names"], file=str(folder / "model.safetensors"),
+        origin_url=origin,
+    )  # fmt: skip
+
+
+_NAMED = {name: zoo_entries()[name] for name in zoo_entries()}
 default_cfgs = generate_default_cfgs(
-    {f"{name}.in1k": _cfg(origin_url=f"https://arxiv.org/abs/{entry.paper[6:]}") for name, entry in _published()}
+    {f"{name}.{tag}": cfg for name, entry in _NAMED.items() for tag, cfg in _tags(entry).items()}
 )
 
 
@@ -68,24 +82,15 @@ def _family(name: str) -> Callable[..., nn.Module]:
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, *, weights: str | None = None, **kwargs: Any) -> nn.Module:
-        from sgnas_zoo.api.create import names_weights
-        from sgnas_zoo.api.request import refuse_token
-        from sgnas_zoo.models import builder
+        from sgnas_zoo.api.create import make_named
         from sgnas_zoo.models.origin import warn_if_untrained
 
-        refuse_token(kwargs)
-        if pretrained and not names_weights(entry.name, kwargs):
-            raise PretrainedError(
-                f"No weights are published for {entry.name} yet; train it with the recipes, convert a released "
-                "checkpoint with `sgnas-zoo convert`, or load a saved folder with "
-                "timm.create_model('local-dir:FOLDER', pretrained=True)."
-            )
-        model = builder.build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
-        model.zoo = {"space": entry.space, "arch": entry.arch, "form": entry.form}  # type: ignore[assignment]
+        model = make_named(entry, pretrained, kwargs)
         warn_if_untrained(entry.name, model, weights)
         return model
 
-    build.__doc__ = f"The published network {entry.name} ({entry.paper})."
+    tags = ", ".join(f'"{entry.name}.{tag}"' for tag in entry.weights) or "none"
+    build.__doc__ = f"The network {entry.name} ({entry.paper}). Weights: {tags}."
     return _named(build, entry.name)
 
 
@@ -109,7 +114,7 @@ def register_family(family: str) -> None:
 
 for _space in map(SPACES.__getitem__, SPACES):
     register_family(_space.family)
-for _name, _entry in _published():
+for _name, _entry in _NAMED.items():
     if _name not in globals():
         _register(_entry_point(_entry))
 SPACES.on_register(lambda space: register_family(space.family))
