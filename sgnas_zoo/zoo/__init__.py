@@ -1,8 +1,8 @@
 """Named networks and supernets: one JSON file each in ``entries/`` and ``supernets/``.
 
 To add a supernet: write ``supernets/<space>.<tag>.json`` as ``SupernetEntry`` says. To add a network: write
-``entries/<name>.json`` with space, form, arch, the costs it has here, and what was published or which weights there are.
-It then is a timm model by that name; a test builds it, recomputes its costs and compares.
+``entries/<name>.json`` as ``ZooEntry`` says, with what was published or which weights there are. It then is a timm model
+by that name; a test builds it, recomputes its costs and compares.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ def zoo_entries() -> Registry[ZooEntry]:
     entries: Registry[ZooEntry] = Registry("model")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ENTRIES.glob("*.json"))]
     for fields in sorted(found, key=lambda fields: "weights" in fields):
-        weights = {tag: Weights(**told) for tag, told in fields.pop("weights", {}).items()}
-        told = {key: MappingProxyType(fields.pop(key)) for key in ("published", "costs") if key in fields}
-        entries.register(fields["name"], ZooEntry(**fields, **told, weights=MappingProxyType(weights)))
+        if "weights" in fields:
+            fields["weights"] = {tag: Weights(**told) for tag, told in fields["weights"].items()}
+        fields |= {key: MappingProxyType(fields[key]) for key in ("published", "costs", "weights") if key in fields}
+        entries.register(fields["name"], ZooEntry(**fields))
     return entries
 
 

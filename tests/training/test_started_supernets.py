@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from recipe_runs import SUPERNET, run_recipe
 
 from sgnas_zoo.errors import ArtifactError, SpaceError
@@ -82,3 +83,15 @@ def test_what_it_cannot_start_from_is_refused(colours, trained, tmp_path):
         begin(SPACES["sgnas_cifar"], COLOURS, str(trained), zero_init_last=False)
     with pytest.raises(ArtifactError):
         begin(SPACES["sgnas_micro"], COLOURS, str(tmp_path), zero_init_last=False)
+
+
+def test_it_can_start_from_the_smallest_kernels_of_the_other_one(colours, trained, tmp_path):
+    """The larger ones start anew, as copies of the smallest: at a rate of nothing that is what they end as."""
+    options = ("--pretrained", trained, "--smallest-kernels", 0.5, "--epochs", 2, "--lr", 1e-12)
+    _train(colours, tmp_path / "run", *options)
+    before, after = (load_supernet(place).supernet for place in (trained, tmp_path / "run"))
+    for old, new in zip(before.layers(), after.layers(), strict=True):
+        smallest, largest = new.candidate(0, 0).conv.weight, new.candidate(0, 2).conv.weight
+        assert torch.equal(smallest, old.candidate(0, 0).conv.weight)
+        assert torch.equal(largest, F.pad(smallest, (2, 2, 2, 2)))
+        assert not torch.equal(largest, old.candidate(0, 2).conv.weight)
