@@ -1,8 +1,8 @@
 """Named networks and supernets: one JSON file each in ``entries/`` and ``supernets/``.
 
 To add a supernet: write ``supernets/<space>.<tag>.json`` as ``SupernetEntry`` says. To add a network: write
-``entries/<name>.json`` as ``ZooEntry`` says, with what was published or which weights there are. It then is a timm model
-by that name; a test builds it, recomputes its costs and compares.
+``entries/<name>.json`` as ``ZooEntry`` says, with what was published or which weights there are. It then is a timm
+model by that name; a test builds it, recomputes its costs and compares.
 """
 
 from __future__ import annotations
