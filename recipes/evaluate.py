@@ -44,12 +44,12 @@ class Config:
     network: Weighted = group(Weighted)
     data: Data = group(Data)
     reading: Reading = group(Reading)
-    split: str = option("test and validation stand in for each other.", "test")
-    part: Literal["kept", "held"] = option("Of a holdout.", "kept")
-    holdout: float = option("Share cut off.", 0, PART)
-    seed: int = option("Draws the holdout and the limit.", 0, NUMBER)
-    batch_size: int = option("Images of one process at a time.", EVAL_BATCH, FROM_ONE)
-    output: Path | None = option("JSON file to write as well.", None)
+    split: str = option("Split to measure; test and validation stand in for each other.", "test")
+    part: Literal["kept", "held"] = option("Part of a holdout: kept or held out.", "kept")
+    holdout: float = option("Share of the split that is held out.", 0, PART)
+    seed: int = option("Seed of the holdout and the limit.", 0, NUMBER)
+    batch_size: int = option("Batch size of each process.", EVAL_BATCH, FROM_ONE)
+    output: Path | None = option("Write the result to this JSON file, too.", None)
 
 
 @recipe(Config)

@@ -46,8 +46,8 @@ class Config:
     reading: Reading = group(Reading)
     steps: Steps = group(Steps, epochs=10, batch_size=64)
     optim: Optim = group(Optim, lr=0.01, weight_decay=1e-4, warmup_epochs=0.5)
-    layer_decay: float | None = option("Factor of the rate from a group of layers to the one before.", None, FACTOR)
-    sched: Literal["cosine", "constant"] = option("Schedule of the rate.", "cosine")
+    layer_decay: float | None = option("Learning-rate factor from a layer group to the one before.", None, FACTOR)
+    sched: Literal["cosine", "constant"] = option("Learning-rate schedule.", "cosine")
     augment: Augment = group(Augment)
     distil: Distil = group(Distil)
     fit: Fit = group(

@@ -54,11 +54,11 @@ class Config:
     generator: str = option("Folder or Hub repo.")
     data: Data = group(Data)
     output: Path = option("Folder of figures and plots.")
-    trained: tuple[str, ...] = option("Folder that retrain.py filled; repeat it.", ())
-    split: str = option("Split of the figures.", "test")
-    budgets: int = option("Budgets over the range.", 12, click.IntRange(min=2))
-    randoms: int = option("Random networks a budget.", 4, NUMBER)
-    seed: int = option("Draws the random networks and the limit.", 0, NUMBER)
+    trained: tuple[str, ...] = option("Output folder of retrain.py; repeat for several.", ())
+    split: str = option("Split to measure on.", "test")
+    budgets: int = option("Number of budgets, spread over the range.", 12, click.IntRange(min=2))
+    randoms: int = option("Random networks per budget.", 4, NUMBER)
+    seed: int = option("Seed of the random networks and the limit.", 0, NUMBER)
 
 
 @recipe(Config)

@@ -50,15 +50,15 @@ class Config:
     """What is ranked, and by how many images."""
 
     supernet: str = option("Folder or Hub repo.")
-    truth: Path = option("Truth table of its space, JSON.", kind=UserPath())
-    dataset: str = option("Hub id or folder of what it was trained on.")
-    image_column: str | None = option("Column of its images, if that cannot be guessed.", None)
-    label_column: str | None = option("Column of its labels, if that cannot be guessed.", None)
+    truth: Path = option("Truth table of the space, JSON.", kind=UserPath())
+    dataset: str = option("Hub id or folder of the dataset that the supernet was trained on.")
+    image_column: str | None = option("Name of the image column, where it cannot be guessed.", None)
+    label_column: str | None = option("Name of the label column, where it cannot be guessed.", None)
     output: Path = option("Folder of figures and plot.")
-    number: int = option("Random architectures.", 500, click.IntRange(min=2))
-    images: int = option("Held-out images at most.", 2000, FROM_ONE)
-    seed: int = option("Draws the architectures.", 0, NUMBER)
-    workers: int = option("Processes that decode.", 2, NUMBER, free=True)
+    number: int = option("Number of random architectures.", 500, click.IntRange(min=2))
+    images: int = option("Most held-out images.", 2000, FROM_ONE)
+    seed: int = option("Seed of the architectures.", 0, NUMBER)
+    workers: int = option("Decoding processes.", 2, NUMBER, free=True)
 
 
 @recipe(Config)

@@ -141,6 +141,6 @@ if __name__ == "__main__":
     draw()
     for path, content in render().items():
         for place in (HUB_CARDS / path, ARTIFACTS / path):
-            if place.parent.is_dir() or place.is_relative_to(HUB_CARDS):  # comparisons are no artifacts
+            if place.parent.is_dir() or place.is_relative_to(HUB_CARDS):  # comparisons are not artifacts
                 write_file(place, content)
         print(f"Wrote {path}")

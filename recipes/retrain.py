@@ -60,19 +60,19 @@ class Config:
     steps: Steps = group(Steps, epochs=500, batch_size=64)
     optim: Optim = group(Optim, lr=0.016, weight_decay=1e-5, warmup_epochs=5)
     opt_eps: float | None = option("Epsilon of the optimizer, where it has one.", None, ABOVE_0)
-    sched: Literal["cosine", "step", "poly"] = option("Schedule of the rate.", "step")
-    decay_epochs: float = option("Epochs between two steps of the rate.", 3, ABOVE_0)
-    decay_rate: float = option("Factor of a step; exponent of poly.", 0.963, SHARE)
+    sched: Literal["cosine", "step", "poly"] = option("Learning-rate schedule.", "step")
+    decay_epochs: float = option("Epochs between two steps of the step schedule.", 3, ABOVE_0)
+    decay_rate: float = option("Factor of a step, or exponent of poly.", 0.963, SHARE)
     augment: Augment = group(Augment)
     distil: Distil = group(Distil)
     fit: Fit = group(
         Fit, opt="rmsproptf", warmup_lr=1e-4, ema_decay=0.99995, drop_rate=0.2, crop_scale=0.08, color_jitter=0.4,
         eval_every=5,
     )  # fmt: skip
-    bn_momentum: float | None = option("Of batch norm, as torch counts it.", None, FACTOR)
-    crop_pct: float | None = option("Share of the side that is measured; by default the model's.", None, FACTOR)
-    aa: str | None = option("Policy of timm, such as rand-m9-mstd0.5.", None)
-    reprob: float = option("Share of images of which a part is erased.", 0, SHARE)
+    bn_momentum: float | None = option("Momentum of batch norm, in torch's convention.", None, FACTOR)
+    crop_pct: float | None = option("Share of the image that is measured; by default the model's.", None, FACTOR)
+    aa: str | None = option("AutoAugment policy of timm, such as rand-m9-mstd0.5.", None)
+    reprob: float = option("Probability of random erasing.", 0, SHARE)
     run: Run = group(Run, output=Path("runs/retrain"))
 
 

@@ -98,7 +98,7 @@ MANY = 40
 
 
 def check_name(argument: str, value: object, *also: type) -> None:
-    """Refuse what is no name, folder or repo id, before a file system or a table of names is asked about it.
+    """Refuse what is not a name, folder or repo id, before a file system or a table of names is asked about it.
 
     Args:
         argument: Name of the argument, for the message.
@@ -111,10 +111,10 @@ def check_name(argument: str, value: object, *also: type) -> None:
     if value is None or (isinstance(value, also) and not isinstance(value, PurePath)):
         return
     if not isinstance(value, (str, *also)):
-        raise UnknownNameError(f"{argument}={shown(value)} is no name; give it as text.")
+        raise UnknownNameError(f"{argument}={shown(value)} is not a name; give it as text.")
     text = str(value)
     if "\0" in text or len(text) > 3000 or any(len(part.encode(errors="replace")) > 250 for part in text.split("/")):
-        raise UnknownNameError(f"{argument}={shown(text)} is no name, folder or repo; check it.")
+        raise UnknownNameError(f"{argument}={shown(text)} is not a name, folder or repo; check it.")
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

@@ -27,7 +27,7 @@ from sgnas_zoo.locks import workplace
 from sgnas_zoo.plain_json import parse_json
 
 MAX_CONFIG_BYTES = 1_000_000
-"""A config is a few kilobytes; anything this large is no config."""
+"""A config is a few kilobytes; anything this large is not a config."""
 KEEP_BOTH, SWAP = 1, 2
 """What ``renameat2`` does where the target is there: fail, or exchange the two (Linux)."""
 _FULL = ("inline_container", "iostream error")
@@ -121,7 +121,7 @@ def check_file(path: str | Path, *, force: bool = False, ours: Callable[[Path], 
         if not target.exists():
             return
         if not stat.S_ISREG(target.stat().st_mode):
-            raise ArtifactError(f"{path} is no regular file; name another.")
+            raise ArtifactError(f"{path} is not a regular file; name another.")
         if not force:
             raise ArtifactError(f"{path} exists; choose another name or add --force (force=True).")
         if ours and not ours(target):
@@ -220,9 +220,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; name a folder that holds config.json.") from None
     except (OSError, ValueError, RecursionError):
-        raise ArtifactError(f"{path} is no readable JSON; fetch the artifact again.") from None
+        raise ArtifactError(f"{path} is not valid JSON; fetch the artifact again.") from None
     if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds no JSON object; fetch the artifact again.")
+        raise ArtifactError(f"{path} does not contain a JSON object; fetch the artifact again.")
     return config
 
 
@@ -246,7 +246,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeError):
-        return "the name or text is no valid Unicode"
+        return "the name or text is not valid Unicode"
     if any(text in str(error) for text in _FULL):
         return "the disk takes no more"
     inner = re.search(r"I/O error: (.*?)(?: \(os error|$)", str(error))  # as safetensors says it

@@ -60,7 +60,7 @@ def fits(value: object, kind: Any) -> bool:
 
 
 def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -82,7 +82,7 @@ class UserPath(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Read ``value``, or fail where it can be no path."""
         if not str(value):
-            self.fail("an empty name is no place; name a file or folder.", param, ctx)
+            self.fail("the name is empty; name a file or folder.", param, ctx)
         try:
             return Path(value).expanduser()
         except RuntimeError:

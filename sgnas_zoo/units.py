@@ -31,9 +31,9 @@ def count(text: str) -> float:
     match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([KMG]?)", text.strip(), re.IGNORECASE)
     number = float(match[1]) * COUNTS[match[2].upper()] if match else 0.0
     if not 0 < number < float("inf"):
-        raise BudgetError(f"{text!r} is no budget; write a positive count such as 350M.")
+        raise BudgetError(f"{text!r} is not a budget; write a positive count such as 350M.")
     if number < 10_000 and match and not match[2]:
-        raise BudgetError(f"{text} is no network's budget; did you mean {text}M?")
+        raise BudgetError(f"{text} is too small for a network; did you mean {text}M?")
     return number
 
 
@@ -54,7 +54,7 @@ def milliseconds(name: str, text: object) -> float:
         return float(match[1]) * TIMES[match[2]]
     written = shown(text).strip("'")
     hint = f"{written}ms" if re.fullmatch(r"[0-9]*\.?[0-9]+", written) else "20ms"
-    raise BudgetError(f"{name}={shown(text)} is no {name}; give a time with its unit, such as {hint}.")
+    raise BudgetError(f"{name}={shown(text)} is not a {name}; give a time with its unit, such as {hint}.")
 
 
 def number_of_bytes(name: str, amount: object) -> float:

@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 
 def _sibling(name: str) -> Any:
-    """A module beside this one; tests are no package, and do not lie on ``sys.path``."""
+    """A module beside this one; tests are not a package, and do not lie on ``sys.path``."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

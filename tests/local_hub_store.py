@@ -24,7 +24,7 @@ REGULAR_LIMIT = 10 * 2**20  # bytes; larger files go to LFS whatever they are ca
 
 
 class Refused(Exception):
-    """An answer that is no success: status, message, ``X-Error-Code`` and what else the body says."""
+    """An answer that is not a success: status, message, ``X-Error-Code`` and what else the body says."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **more: Any) -> None:
         super().__init__(message)

@@ -447,7 +447,9 @@ def test_a_cut_line_of_scores_is_scored_again_and_one_in_the_middle_is_named(tmp
     log(archs)
     assert len(read_evaluations(path, space)) == 3
     path.write_bytes(cut + b"\n" + whole)
-    with pytest.raises(ArtifactError, match=r"^Line 1 of .* no scores of sgnas_micro; .* --output or remove it\.$"):
+    with pytest.raises(
+        ArtifactError, match=r"^Line 1 of .* does not hold scores of sgnas_micro; .* --output or remove it\.$"
+    ):
         read_evaluations(path, space)
 
 

@@ -22,7 +22,7 @@ CARD = "---\nlicense: mit\ntags: [a, b]\n---\n# A model\n"
 
 
 def module_from(path):
-    """A module that is no part of a package, as siblings of tests are not."""
+    """A module that is not a part of a package, as siblings of tests are not."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

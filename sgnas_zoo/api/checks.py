@@ -76,7 +76,7 @@ def _check(has: Mapping[str, int], resolved: Resolved, keywords: Sequence[str]) 
     conditions, budgets = asdict(resolved.conditions), resolved.request.budgets
     larger = [name for name in ("resolution", "num_classes", "in_chans") if has[name] > conditions[name]]
     if "latency" in budgets and (larger or not TIME_NEUTRAL.issuperset(keywords)):
-        raise BudgetError(f"{named} may take time that no profile knows; drop it, or ask for flops or params.")
+        raise BudgetError(f"A latency budget cannot be guaranteed with {named}; remove it, or use flops= or params=.")
     for name, (limit, *_) in budgets.items():
         if not BUDGETS[name].profiled and BUDGETS[name].cost not in COUNTERS:
             raise BudgetError(f"With {named} nobody can count {name}; drop it, or ask for flops or params.")

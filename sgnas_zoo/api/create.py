@@ -139,7 +139,7 @@ def _create(model_name: str | Path | None, pretrained: Pretrained, asked: Mappin
     """``create_model``, logged in."""
     name = None if model_name is None else str(model_name)
     family = None if name is None else name.partition(".")[0]
-    made = family in families() and any(word in asked for word in (*BUDGETS, "arch"))  # then the name is no folder's
+    made = family in families() and any(word in asked for word in (*BUDGETS, "arch"))  # then the name is not a folder's
     if model_name is not None and not made and read_name(model_name, is_model) is not None:
         return _load(model_name, pretrained, asked)
     if name is not None:
@@ -318,7 +318,7 @@ def _check_bool(name: str, pretrained: Pretrained) -> None:
     """Refuse weights of another name for a fixed network.
 
     Raises:
-        UnknownNameError: If ``pretrained`` is no bool.
+        UnknownNameError: If ``pretrained`` is not a bool.
     """
     if not isinstance(pretrained, bool):
         base = name.partition(".")[0]

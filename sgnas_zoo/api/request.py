@@ -153,7 +153,7 @@ def logged_in(token: object) -> Iterator[None]:
     """Use a token for all that the ``with`` block asks for: it passes timm by, which keeps every keyword with a model.
 
     Raises:
-        UnknownNameError: If it is no token.
+        UnknownNameError: If it is not a token.
     """
     if not isinstance(token, str | bool | None):
         raise UnknownNameError("A token is text; log in with `hf auth login` instead.")
@@ -168,7 +168,7 @@ def reach(asked: Mapping[str, Any]) -> Access:
     """How to reach the Hub, by a call's keywords and the token in use.
 
     Raises:
-        UnknownNameError: If the revision is no name.
+        UnknownNameError: If the revision is not a name.
     """
     named = {name: asked[name] for name in ("revision", "cache_dir", "local_files_only") if asked.get(name) is not None}
     check_name("revision", named.get("revision"))

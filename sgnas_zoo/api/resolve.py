@@ -113,7 +113,8 @@ def _space(request: Request) -> str:
             raise BudgetError("Say what you need: create_model(flops=350e6), or name a model: see list_models().")
         return default_arch(family).space.name
     among = [name for name in spaces_with_generator() if family in (None, SPACES[name].family)]
-    return choose_space(request.budgets, among or [default_arch(family or "").space.name], request.precision)
+    among = among or [default_arch(family or "").space.name]
+    return choose_space(request.budgets, among, form=request.form, **request.conditions)
 
 
 def _check(

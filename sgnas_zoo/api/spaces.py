@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, Precision, native_conditions
+from sgnas_zoo.costs import BUDGETS, COSTS, CostTable, native_conditions
 from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import SPACES
 
 
-def choose_space(budgets: Mapping[str, Sequence[float]], among: Sequence[str], precision: Precision = "int8") -> str:
+def choose_space(budgets: Mapping[str, Sequence[float]], among: Sequence[str], **conditions: int | str) -> str:
     """The space that meets all bounds and spends most of the one that binds; the first among equals.
 
     A space that none of the bounds binds is taken where no larger one is left.
 
     Args:
         budgets: N upper bounds of each budget. A latency binds in any space: what it means shows on a device.
-        among: Names to choose from, at least one.
-        precision: Number format that bytes are counted at.
+        among: Names to choose from, at least one. Those that cannot take the side are left out, where others can.
+        conditions: What changes of each space's native ``Conditions``.
 
     Raises:
         BudgetError: If bounds lie between the ranges of two spaces; it names both.
     """
     if len(among) == 1 or not budgets:
         return among[0]
-    asked = _Asked(budgets, precision)
+    side = conditions.get("resolution")
+    among = [name for name in among if side is None or int(side) >= SPACES[name].reduction] or among[:1]
+    asked = _Asked(budgets, conditions)
     met = [name for name in among if asked.is_met(name)]
     binding = [name for name in met if asked.is_spent(name)]
     if binding:
@@ -45,16 +47,16 @@ class _Asked:
 
     Args:
         budgets: N upper bounds of each budget.
-        precision: Number format that bytes are counted at.
+        conditions: What changes of each space's native ``Conditions``.
     """
 
     budgets: Mapping[str, Sequence[float]]
-    precision: Precision
+    conditions: Mapping[str, int | str]
 
     def table(self, space: str, budget: str) -> CostTable:
-        """Costs of a space as it was made."""
+        """Costs of a space under the conditions."""
         own = SPACES[space]
-        return COSTS[BUDGETS[budget].cost].table(own, native_conditions(own, precision=self.precision))
+        return COSTS[BUDGETS[budget].cost].table(own, native_conditions(own, **self.conditions))
 
     @property
     def counted(self) -> list[str]:

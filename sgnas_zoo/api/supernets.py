@@ -77,7 +77,7 @@ def _space(request: Request) -> str:
     names = tagged_spaces(request.pretrained, request.family)
     if request.arch is not None:
         return next((name for name in names if _reads(name, request.arch)), names[0])
-    return choose_space(request.budgets, names, request.precision)
+    return choose_space(request.budgets, names, form="search", **request.conditions)
 
 
 def tagged_spaces(pretrained: Pretrained, family: str | None = None) -> list[str]:

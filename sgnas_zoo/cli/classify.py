@@ -18,7 +18,7 @@ BUDGET = 350e6
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", help="Folder, Hub repo or name; by default the network for 350M MACs with default weights.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to tell.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of classes to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def classify(images: Sequence[str], model: str | None, top: int, as_json: bool) -> None:
     """Tell the most probable classes of images: files, folders or patterns such as 'photos/*.jpg'."""

@@ -17,31 +17,31 @@ RESULT, PLOT, PAGE = "comparison.json", "comparison.png", "README.md"
 
 
 @click.command()
-@click.option("--strategies", required=True, help="Such as generator,evolution,greedy,random.")
+@click.option("--strategies", required=True, help="Strategies, such as generator,evolution,greedy,random.")
 @click.option("--space", required=True, help="Search space.")
 @click.option("--budgets", required=True,
-              help="Such as 2M,3M,4M, or 25M:85M:5M for a range with both ends; 5ms,10ms for a latency.")  # fmt: skip
+              help="Budgets, such as 2M,3M,4M or 25M:85M:5M (with both ends); 5ms,10ms for a latency.")  # fmt: skip
 @click.option(
     "--cost", default="flops", show_default=True, help=f"What the budgets bound, such as {', '.join(BUDGETS)}."
 )
 @click.option("--supernet", multiple=True, metavar="[STRATEGY=]PLACE",
               help="Folder or Hub repo, of all strategies or of one; repeat. By default the embedded one.")  # fmt: skip
-@click.option("--dataset", required=True, help="Hub id or folder of what they were trained on.")
+@click.option("--dataset", required=True, help="Hub id or folder of the dataset that the supernets were trained on.")
 @column_options
 @click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--generator", help="Folder or Hub repo, for the generator strategy; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
 @precision_option
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
-@click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
+@click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="Further generations.")
 @click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
               help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
 @click.option("--paths", type=click.IntRange(min=3),
               help="Random architectures that additive scores; by default as many as evolution.")  # fmt: skip
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True,
-              help="Held-out images that searches look at; the others tell what was found.")  # fmt: skip
-@click.option("--seeds", default="0", show_default=True, help="Of all that is drawn, such as 0,1,2.")
-@click.option("--truth", type=UserPath(), help="Truth table of the space, JSON: judges what was found.")
+              help="Held-out images that searches use; what they find is measured on the others.")  # fmt: skip
+@click.option("--seeds", default="0", show_default=True, help="Random seeds, such as 0,1,2.")
+@click.option("--truth", type=UserPath(), help="Truth table of the space, JSON, that judges the results.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the comparison in the output folder.")
 @stoppable("go on with --resume.")

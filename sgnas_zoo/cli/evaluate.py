@@ -14,10 +14,10 @@ from sgnas_zoo.errors import ModelError, printable
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--dataset", required=True, help="Hub id, or a folder of parquet files or of one folder per class.")
-@click.option("--split", default="test", show_default=True, help="test and validation stand in for each other.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many images; for quick runs.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True, help="Images at a time.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that decode.")
+@click.option("--split", default="test", show_default=True, help="Split; test and validation stand in for each other.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many images, for quick runs.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True, help="Batch size.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Decoding processes.")
 @column_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(models: tuple[str, ...], dataset: str, split: str, limit: int | None, batch_size: int, workers: int,

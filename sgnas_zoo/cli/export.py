@@ -34,7 +34,7 @@ MUCH = 2.0
 )
 @column_options
 @click.option("--keep-float", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Layers that stay in float32 beside int8: those that it costs most.")  # fmt: skip
+              help="Number of layers that stay in float32: the most sensitive ones.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the output file.")
 def export(model: str, format_: str, output: Path | None, resolution: int | None, int8: bool, calibration: str | None,
            image_column: str | None, label_column: str | None, keep_float: int, force: bool) -> None:  # fmt: skip

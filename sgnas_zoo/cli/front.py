@@ -26,13 +26,13 @@ PACKAGES = ("matplotlib", "accelerate", "datasets")
 )
 @click.option("--points", type=int, default=20, show_default=True, help="Budgets, spread over the range of the cost.")
 @click.option("--pretrained", is_flag=False, flag_value=DEFAULT_TAG, metavar="[TAG|FOLDER|REPO]",
-              help="Networks that inherit the weights of a supernet; alone, of the space's default tag.")  # fmt: skip
+              help="Inherit weights from a supernet. Without a value: the space's default tag.")  # fmt: skip
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
 @click.option("--measure/--no-measure", default=False, help="Measure latencies on this machine.")
 @click.option("--dataset", help="Hub id or folder: measure top-1 of inherited weights on its test split.")
 @column_options
-@click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Images of it at most.")
+@click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Images measured at most.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @precision_option

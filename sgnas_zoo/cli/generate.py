@@ -22,7 +22,7 @@ DEFAULT_TAG = "default"
 @click.command(cls=BudgetCommand, several=True)
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
 @click.option("--no-measure", is_flag=True, help="Skip measuring on this machine (the profile is for another device).")
-@click.option("--space", help="Search space; by default the first whose range holds the budget.")
+@click.option("--space", help="Search space; by default the one that spends most of the budget.")
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
@@ -33,7 +33,7 @@ DEFAULT_TAG = "default"
     is_flag=False,
     flag_value=DEFAULT_TAG,
     metavar="[TAG|FOLDER|REPO]",
-    help="Give it the weights that a supernet holds for it; alone, those of the space's default tag.",
+    help="Inherit weights from a supernet. Without a value: the space's default tag.",
 )
 @click.option("--push-to-hub", metavar="USER/NAME", help="Publish the model on the Hub; the next options say how.")
 @push_options

@@ -30,7 +30,7 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Number format: float32, bfloat16, float16; or int8, with onnxruntime.",
         ),
-        click.option("--batch-size", type=POSITIVE, default=1, show_default=True, help="Images that pass at once."),
+        click.option("--batch-size", type=POSITIVE, default=1, show_default=True, help="Batch size."),
         click.option("--threads", type=POSITIVE, help="Threads per operation; by default as many as torch uses here."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
     ):
@@ -46,7 +46,7 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
 @click.option("--runtime", default="torch", show_default=True, help="torch, torch_compile or onnxruntime.")
 @setup_options
-@click.option("--from-csv", type=click.Path(path_type=Path), help="Take a table of block times measured elsewhere.")
+@click.option("--from-csv", type=click.Path(path_type=Path), help="Import a table of block times measured elsewhere.")
 @click.option("--force", is_flag=True, help="Replace the output file; without --output, measure again for the cache.")
 @click.option("--list", "list_", is_flag=True, help="Show the profiles in the cache instead.")
 def profile(output: Path | None, space: str, form: str, resolution: int | None, num_classes: int | None, runtime: str,
@@ -93,7 +93,7 @@ def profile(output: Path | None, space: str, form: str, resolution: int | None, 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--runtime", default="torch", show_default=True, help="One or several, joined with commas.")
+@click.option("--runtime", default="torch", show_default=True, help="Runtimes, joined with commas.")
 @setup_options
 @click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default each model's own.")
 @click.option("--rounds", type=POSITIVE, default=30, show_default=True, help="Times per model and runtime.")

@@ -47,7 +47,7 @@ def push_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tag", help="Tag for the commit, such as v1."),
         click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing."),
         click.option("--revision", help="Branch to commit to; by default main."),
-        click.option("--private", is_flag=True, default=None, help="Make the repo private, if it has to be made."),
+        click.option("--private", is_flag=True, default=None, help="Create the repo as private, if it does not exist."),
     ):
         command = option(command)
     return command

@@ -23,21 +23,21 @@ FREE_TO_CHANGE = ("output", "resume", "workers")
               help="additive, evolution, generator, greedy, nsga2, random.")  # fmt: skip
 @click.option("--space", help="Search space; if given, the supernet has to be of it.")
 @click.option("--supernet", required=True, help="Folder or Hub repo of the trained supernet.")
-@click.option("--dataset", required=True, help="Hub id or folder of what it was trained on; the held-out part counts.")
+@click.option("--dataset", required=True, help="Hub id or folder of the supernet's dataset; its held-out part is used.")
 @column_options
 @click.option("--output", type=UserPath(), required=True, help="Folder of the results.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for latency; by default this device's.")
 @precision_option
-@click.option("--objectives", default="accuracy,flops", show_default=True, help="What the front is over.")
+@click.option("--objectives", default="accuracy,flops", show_default=True, help="Objectives of the front.")
 @click.option("--generator", help="Folder or Hub repo, for --strategy generator; by default the embedded one.")
 @click.option("--population", type=click.IntRange(min=2), default=50, show_default=True)
-@click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="After the first.")
+@click.option("--generations", type=click.IntRange(min=0), default=20, show_default=True, help="Further generations.")
 @click.option("--candidates", type=click.IntRange(min=1), default=1, show_default=True,
               help="Best answers of a generator or an additive model that are scored.")  # fmt: skip
 @click.option("--paths", type=click.IntRange(min=3),
               help="Random architectures that additive scores; by default as many as evolution.")  # fmt: skip
-@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Held-out images at most.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Most held-out images.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Decoding processes.")
 @click.option("--resume", is_flag=True, help="Go on with the search in the output folder.")
 @stoppable("go on with --resume.")

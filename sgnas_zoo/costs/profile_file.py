@@ -33,7 +33,7 @@ def read_profile(text: str | bytes, where: str) -> Profile:
         where: What to call it in errors.
 
     Raises:
-        ArtifactError: If it is no valid profile of a known format version.
+        ArtifactError: If it is not a valid profile of a known format version.
     """
     try:
         data = parse_json(text)
@@ -44,7 +44,7 @@ def read_profile(text: str | bytes, where: str) -> Profile:
         return _parse(data)
     except (ValueError, LookupError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ArtifactError(f"{where} is no valid profile ({reason}); fetch it again or profile anew.") from error
+        raise ArtifactError(f"{where} is not a valid profile ({reason}); fetch it again or profile anew.") from error
 
 
 def write_profile(profile: Profile) -> str:
@@ -130,7 +130,7 @@ def read_csv(table: str | bytes, where: str, **known: Any) -> Profile:
         times = checked({"fixed_ms": fixed[0], "blocks": blocks}, _Times)
         return _sound(Profile(fixed_ms=times.fixed_ms, scale=1.0, blocks=tuple(times.blocks), **known))
     except (ValueError, TypeError, csv.Error) as error:
-        raise ArtifactError(f"{where} is no table of block times ({error}); write {', '.join(COLUMNS)}.") from error
+        raise ArtifactError(f"{where} is not a table of block times ({error}); write {', '.join(COLUMNS)}.") from error
 
 
 def _text_of(content: bytes) -> str:

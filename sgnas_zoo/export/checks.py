@@ -22,7 +22,7 @@ def resolve_input_size(model: nn.Module, stated: tuple[int, int, int] | None) ->
     """Channels, height and width: as stated, or the model's own.
 
     Raises:
-        ModelError: If what is stated is no size, or nothing is stated and the model names none.
+        ModelError: If what is stated is not a size, or nothing is stated and the model names none.
     """
     size: Any = stated
     if stated is None:
@@ -32,7 +32,7 @@ def resolve_input_size(model: nn.Module, stated: tuple[int, int, int] | None) ->
             raise ModelError(f"{type(model).__name__} names no input size; pass input_size=(3, 224, 224).")
         size = (getattr(model, "in_chans", size[0]), *size[1:])  # timm leaves 3 there whatever in_chans was
     if len(size) != 3 or not all(type(side) is int and side > 0 for side in size):
-        raise ModelError(f"{size!r} is no input size; pass channels, height and width, such as (3, 224, 224).")
+        raise ModelError(f"{size!r} is not an input size; pass channels, height and width, such as (3, 224, 224).")
     return (size[0], size[1], size[2])
 
 

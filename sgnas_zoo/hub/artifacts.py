@@ -96,7 +96,7 @@ class Artifact:
         """
         config = read_config(self.file(CONFIG))
         if config.get("artifact") != kind:
-            raise ArtifactError(f"{self.id} holds no {kind}; name a {kind}'s folder or repo.")
+            raise ArtifactError(f"{self.id} does not hold a {kind}; name a {kind}'s folder or repo.")
         if config.get("format_version") != version:
             raise ArtifactError(
                 f"{self.id} has format version {brief(config.get('format_version'))}, this sgnas_zoo reads {version}; "

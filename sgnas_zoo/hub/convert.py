@@ -81,7 +81,7 @@ def convert(
 def _read(file: Path) -> State:
     """The state dict in a file, from under "model" or "state_dict" where it is nested."""
     if not file.is_file():
-        raise ArtifactError(f"{file} does not exist or is no file; name a checkpoint.")
+        raise ArtifactError(f"{file} does not exist or is not a file; name a checkpoint.")
     try:
         with file.open("rb") as handle:
             safe = handle.read(9)[8:9] == b"{"
@@ -90,13 +90,13 @@ def _read(file: Path) -> State:
             content: Any = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ArtifactError(
-            f"{file} is no checkpoint of tensors (damaged, cut short, or it would run code); fetch it again."
+            f"{file} is not a checkpoint of tensors (damaged, cut short, or it would run code); fetch it again."
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ArtifactError(f"{file} holds no state dict; save one and convert that.")
+        raise ArtifactError(f"{file} does not contain a state dict; save one and convert that.")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
@@ -134,7 +134,7 @@ def _prior(space: SearchSpace, pool: Path) -> Arch:
         return space.arch(image.argmax(-1).tolist())
     except (ZooError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise ArtifactError(
-            f"A released generator needs its prior, and {pool} holds none for {space.name}; give --prior FILE."
+            f"A released generator needs its prior, and {pool} has none for {space.name}; give --prior FILE."
         ) from error
 
 

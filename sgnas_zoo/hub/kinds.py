@@ -54,7 +54,7 @@ def kind_of(config: dict[str, Any], where: object) -> Kind:
     """
     name = kind_name(config)
     if name is None or name not in KINDS:
-        raise ArtifactError(f"{where} holds no {', '.join(KINDS)}; name a folder that a recipe or `generate` wrote.")
+        raise ArtifactError(f"{where} does not hold a {' or '.join(KINDS)}; pass the output folder of a recipe.")
     return KINDS[name]
 
 
@@ -78,7 +78,7 @@ def check_folder(folder: Path) -> Kind:
     """Load an artifact's folder to see that it is whole, and tell what it is.
 
     Raises:
-        ArtifactError: If it is no artifact, a file of it is missing, damaged or a link, or they do not fit together.
+        ArtifactError: If it is not an artifact, or a file is missing, damaged, a link, or does not fit the others.
     """
     if not folder.is_dir():
         raise ArtifactError(f"There is no folder {folder}; name one that a recipe or `generate --output` wrote.")

@@ -99,7 +99,7 @@ def load_back(folder: Path) -> None:
             load_model(folder)
     except ArtifactError as error:
         reason = str(error).rpartition(";")[0]
-        raise ArtifactError(f"This model would not load again: {reason}; mend it, then save it.") from error
+        raise ArtifactError(f"This model would not load again: {reason}; fix this and save it again.") from error
 
 
 class Stated(NamedTuple):
@@ -115,11 +115,11 @@ def read_stated(artifact: Artifact) -> Stated:
     """Read a model's config, field by field.
 
     Raises:
-        ArtifactError: If it is no model's, or a field is missing, foreign or out of bounds.
+        ArtifactError: If it is not a model's, or a field is missing, foreign or out of bounds.
     """
     config = read_config(artifact.file(CONFIG))
     if "artifact" in config:
-        raise ArtifactError(f"{artifact.id} holds no model; name a model's folder or repo.")
+        raise ArtifactError(f"{artifact.id} does not hold a model; name a model's folder or repo.")
     try:
         stated = checked(config, Config)
         if not timm.is_model(stated.architecture):

@@ -39,14 +39,14 @@ def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False
     """Where something is that a user has named; None for a plain name such as ``sgnas_a`` or ``sgnas_a.in1k``.
 
     A folder is written as it is (``my-model``, ``./my-model``, ``a/b``, ``.``, ``~/model``) or ``local-dir:FOLDER``,
-    a repo ``USER/NAME[@REVISION]`` or ``hf-hub:USER/NAME[@REVISION]``. What is a folder here is no repo.
+    a repo ``USER/NAME[@REVISION]`` or ``hf-hub:USER/NAME[@REVISION]``. What is a folder here is not a repo.
 
     Args:
         name: What the user wrote; a Path is always a folder.
         is_name: Whether a word is the name of something that there is, beside folders and repos.
 
     Raises:
-        ArtifactError: If the folder does not exist, or it is no repo id.
+        ArtifactError: If the folder does not exist, or it is not a repo id.
         UnknownNameError: If it is a name and a folder that holds an artifact at once, or its source is unknown.
     """
     text, (source, colon, rest) = str(name), str(name).partition(":")
@@ -69,7 +69,7 @@ def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False
     if REPO.fullmatch(text):
         return Place(repo=text)
     if colon and re.fullmatch(r"[\w+.-]{2,}", source):
-        raise UnknownNameError(f"{source}: is no source of models; write local-dir:FOLDER or hf-hub:USER/NAME.")
+        raise UnknownNameError(f"{source}: is not a source of models; write local-dir:FOLDER or hf-hub:USER/NAME.")
     if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
         return Place(_existing(text))
     if "/" in text:
@@ -102,7 +102,7 @@ def read_folder(name: str | Path) -> Path:
 
 
 def _neither(text: str) -> ArtifactError:
-    return ArtifactError(f"There is no folder {text[:200]!r}, and it is no Hub repo id either; write USER/NAME.")
+    return ArtifactError(f"There is no folder {text[:200]!r}, and it is not a Hub repo id either; write USER/NAME.")
 
 
 def _existing(text: str) -> Path:
@@ -114,5 +114,5 @@ def _existing(text: str) -> Path:
 
 def _repo(text: str) -> str:
     if not REPO.fullmatch(text):
-        raise ArtifactError(f"{text!r} is no Hub repo id; write USER/NAME, with @REVISION behind it if need be.")
+        raise ArtifactError(f"{text!r} is not a Hub repo id; write USER/NAME, with @REVISION behind it if need be.")
     return text

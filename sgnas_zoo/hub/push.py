@@ -68,8 +68,8 @@ def push(
         token: Hub token; the stored one if left out.
 
     Raises:
-        ArtifactError: If the folder is no artifact, the repo holds another kind, or the Hub refuses. Then the repo is
-            as it was.
+        ArtifactError: If the folder is not an artifact, the repo holds another kind, or the Hub refuses. The repo
+            then is as it was.
     """
     repo_id(repo)
     if create_pr and (tag or revision):
@@ -138,7 +138,7 @@ def _look(api: HfApi, repo: str, head: str, kind: Kind) -> list[str]:
         if found != kind.name:
             raise ArtifactError(f"{repo} holds a {found}, this is a {kind.name}; choose another repo.")
     elif any(not path.startswith(".git") and path != CARD for path in there):
-        raise ArtifactError(f"{repo} holds something that is no artifact of sgnas-zoo; choose another repo.")
+        raise ArtifactError(f"{repo} holds something that is not an artifact of sgnas-zoo; choose another repo.")
     return list(there)
 
 
@@ -161,6 +161,6 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
                 if isinstance(error.__cause__, HUB_FAILURES):
                     raise ArtifactError(explain(error.__cause__, repo, revision)) from None
                 reason = TOKEN.sub("***", next(iter(str(error).splitlines()), ""))[:200].rstrip(".")
-                raise ArtifactError(f"The Hub does not take this for {repo}: {reason}; mend it, then push.") from None
+                raise ArtifactError(f"The Hub refuses this for {repo}: {reason}; fix this and push again.") from None
     finally:
         quiet.setLevel(level)

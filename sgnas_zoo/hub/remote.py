@@ -164,11 +164,11 @@ def split_revision(name: str, revision: str | None = None) -> tuple[str, str | N
     """Repo id and revision of ``USER/NAME[@REVISION]``.
 
     Raises:
-        ArtifactError: If it is no repo id, or two revisions contradict each other.
+        ArtifactError: If it is not a repo id, or two revisions contradict each other.
     """
     repo, _, at = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or (not at and name.endswith("@")):
-        raise ArtifactError(f"There is no folder {name!r}, and it is no Hub repo id either; write USER/NAME.")
+        raise ArtifactError(f"There is no folder {name!r}, and it is not a Hub repo id either; write USER/NAME.")
     if at and revision not in (None, at):
         raise ArtifactError(f"{name} names a revision and revision={revision!r} another; leave one out.")
     return repo, at or revision
@@ -178,7 +178,7 @@ def repo_id(name: str) -> str:
     """``name`` if it is ``USER/NAME`` alone, which is what a push takes.
 
     Raises:
-        ArtifactError: If it is no repo id, or names a revision.
+        ArtifactError: If it is not a repo id, or names a revision.
     """
     repo, at = split_revision(name)
     if at:
@@ -252,9 +252,9 @@ def explain(error: BaseException, repo: str, revision: str | None = None, file: 
             why = f"{where} cannot be reached" if error.__cause__ else "it must not be asked (local_files_only)"
         return f"{what} is not in the cache, and {why}; fetch it once while connected."
     if isinstance(error, EntryNotFoundError):
-        return f"{at} holds no {file}; check that it is an artifact of sgnas-zoo."
+        return f"{at} does not contain {file}; check that it is an artifact of sgnas-zoo."
     if isinstance(error, HFValidationError):
-        return f"{repo!r} is no Hub repo id; write USER/NAME."
+        return f"{repo!r} is not a Hub repo id; write USER/NAME."
     if status := _status(error):
         reason = ANSWERS.get(status, "try again later" if status >= 500 else "check the name and the arguments")
         return f"{where} answers {status} for {at}: {reason}."

@@ -41,7 +41,7 @@ def add_shim(folder: str | Path) -> None:
     """
     config = read_config(Path(folder) / CONFIG)
     if "pretrained_cfg" not in config:
-        raise ArtifactError(f"{folder} holds no model; transformers loads models only.")
+        raise ArtifactError(f"{folder} does not hold a model; transformers loads models only.")
     with among_others(folder, replacing=(CONFIG, SHIM)) as staging:
         (staging / SHIM).write_text(CODE, encoding="utf-8")
         write_json(staging / CONFIG, {**config, "auto_map": AUTO_MAP})
@@ -58,5 +58,5 @@ def has_shim(folder: Path) -> bool:
         return False
     whole = path.is_file() and not path.is_symlink() and path.read_text(encoding="utf-8", errors="replace") == CODE
     if named != AUTO_MAP or not whole:
-        raise ArtifactError(f"{folder} holds remote code that is not ours; run `sgnas-zoo shim {folder}` to mend it.")
+        raise ArtifactError(f"{folder} holds remote code of others; run `sgnas-zoo shim {folder}` to replace it.")
     return True

@@ -239,7 +239,7 @@ def _read_images(path: Path) -> Tensor:
     """The calibration images, if they are moderately many: the header is checked before they are read."""
     header = read_header(path)
     if list(header) != ["images"] or not _is_rgb(header["images"][0]) or header["images"][1] != "U8":
-        raise ArtifactError(f"{path} holds no calibration images; fetch the artifact again.")
+        raise ArtifactError(f"{path} does not contain calibration images; fetch the artifact again.")
     return read_weights(path)["images"]
 
 
@@ -252,7 +252,7 @@ def _read_pool(path: Path, space: SearchSpace, count: int) -> tuple[Arch, ...]:
         return tuple(space.parse(arch) for arch in candidates)
     except (ValueError, ZooError) as error:
         raise ArtifactError(
-            f"{path} holds no candidate pool of {space.name} ({brief(error)}); fetch the artifact again."
+            f"{path} does not contain a candidate pool of {space.name} ({brief(error)}); fetch the artifact again."
         ) from error
 
 

@@ -97,7 +97,7 @@ class _Done(NamedTuple):
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Notes every operation on maps of one pass: weights are no maps.
+    """Notes every operation on maps of one pass: weights are not maps.
 
     Args:
         image: The input.

@@ -57,7 +57,7 @@ def broadcast(budgets: Mapping[str, Any]) -> dict[str, list[float]]:
     """Budgets as lists of one length, each a positive finite number.
 
     Raises:
-        BudgetError: If there is none, a value is no such number, or lists differ in length.
+        BudgetError: If there is none, a value is not such a number, or lists differ in length.
     """
     lists = {name: [_number(name, value) for value in _several(name, values)] for name, values in budgets.items()}
     if not lists or not all(lists.values()):
@@ -103,7 +103,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _no_budget(name: str, value: object) -> BudgetError:
-    return BudgetError(f"{name}={shown(value)} is no budget; give a positive number such as {name}=350e6.")
+    return BudgetError(f"{name}={shown(value)} is not a budget; give a positive number such as {name}=350e6.")
 
 
 def single(budgets: Mapping[str, Any]) -> dict[str, float]:
@@ -129,7 +129,7 @@ def listed(name: str, text: str) -> list[float] | list[str]:
         Plain counts; of a budget that is written with a unit, texts with it.
 
     Raises:
-        BudgetError: If one is no amount, or a range has another form.
+        BudgetError: If one is not an amount, or a range has another form.
     """
     budget, parts = BUDGETS[name], [part.strip() for part in text.split(",")]
     if budget.read is None:

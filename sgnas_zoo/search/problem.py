@@ -60,7 +60,7 @@ class Problem:
         return found
 
     def look_at(self, archs: Sequence[Arch]) -> list[float]:
-        """Scores of architectures that are no candidates by that: they need not keep the bounds."""
+        """Scores of architectures that are not candidates by that: they need not keep the bounds."""
         fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
         if fresh:
             self._known.update(zip(fresh, self._score(fresh), strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from sgnas_zoo.search.knapsack import Bools, Floats, Ints
 
 LONG = 500
-"""Partial picks of which those are sought that another one makes needless: not worth it for fewer."""
+"""Remove dominated partial picks from this many on: for fewer it does not pay."""
 
 AT_ONCE = 30_000
 """Partial picks that are grown together: a bound on memory, not on the search."""

@@ -51,7 +51,7 @@ def arch_from_json(text: str) -> Arch:
     except (ValueError, KeyError, TypeError):
         space = arch = None
     if not isinstance(space, str) or not isinstance(arch, str):
-        raise ArchError('This is no architecture; write {"space": NAME, "arch": STRING}.')
+        raise ArchError('This is not an architecture; write {"space": NAME, "arch": STRING}.')
     return SPACES[space].parse(arch)
 
 

@@ -86,7 +86,7 @@ class UnifiedLayer(nn.Module):
 
         Args:
             x: Input.
-            picks: A choice index per slot; at least one is no skip.
+            picks: A choice index per slot; at least one is not a skip.
         """
         parts = []
         for choice in range(len(self.kernels)):

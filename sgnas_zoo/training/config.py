@@ -40,10 +40,10 @@ class Data:
     """Which images."""
 
     dataset: str = option("Hub id or folder.")
-    image_column: str | None = option("Column of its images, if that cannot be guessed.", None)
-    label_column: str | None = option("Column of its labels, if that cannot be guessed.", None)
-    limit: int | None = option("Only so many images of each split; for quick runs.", None, FROM_ONE)
-    workers: int = option("Processes that decode, for each training process.", 2, NUMBER, free=True)
+    image_column: str | None = option("Name of the image column, where it cannot be guessed.", None)
+    label_column: str | None = option("Name of the label column, where it cannot be guessed.", None)
+    limit: int | None = option("At most this many images of each split, for quick runs.", None, FROM_ONE)
+    workers: int = option("Decoding processes of each training process.", 2, NUMBER, free=True)
 
     @property
     def source(self) -> Source:
@@ -55,47 +55,47 @@ class Data:
 class Reading:
     """How images are read."""
 
-    streaming: bool = option("Read rows as they come: nothing is stored.", False)
+    streaming: bool = option("Stream the dataset instead of storing it.", False)
     on_corrupt: Literal["skip", "fail"] = option("What to do about an image that cannot be read.", "skip")
-    cache: bool | None = option("Decode images once and keep them; for --crop pad.", None)
+    cache: bool | None = option("Decode all images once and keep them in a file; needs --crop pad.", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """How much is trained."""
 
-    epochs: int = option("Rounds over the images, those before a resume included.", kind=FROM_ONE)
-    batch_size: int = option("Images of one process in a step.", kind=FROM_ONE)
-    steps_per_epoch: int | None = option("Needed for a stream, which does not tell its length.", None, FROM_ONE)
-    seed: int = option("Of all that is drawn.", 0, NUMBER)
+    epochs: int = option("Epochs in total, those before a resume included.", kind=FROM_ONE)
+    batch_size: int = option("Batch size of each process.", kind=FROM_ONE)
+    steps_per_epoch: int | None = option("Steps of an epoch; a stream needs it: its length is unknown.", None, FROM_ONE)
+    seed: int = option("Random seed.", 0, NUMBER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
     """How weights move."""
 
-    lr: float = option("Learning rate at its peak; not scaled with the batch.", kind=ABOVE_0)
-    momentum: float = option("Share of the last step that is kept.", 0.9, SHARE)
-    weight_decay: float = option("Decay of weights, not of norms and biases: they hardly overfit.", kind=FROM_0)
-    clip_grad: float = option("Largest norm of the gradient; 0: any.", 0, FROM_0)
-    warmup_epochs: float = option("Epochs in which the rate rises: at first, large steps fail.", kind=FROM_0)
+    lr: float = option("Peak learning rate; it is not scaled with the batch.", kind=ABOVE_0)
+    momentum: float = option("Momentum of the optimizer.", 0.9, SHARE)
+    weight_decay: float = option("Weight decay; norms and biases have none.", kind=FROM_0)
+    clip_grad: float = option("Clip the norm of the gradient to this; 0: never.", 0, FROM_0)
+    warmup_epochs: float = option("Epochs of learning-rate warm-up.", kind=FROM_0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """What makes images and labels harder."""
 
-    crop: Literal["resized", "pad"] = option("ImageNet's (a random part) or CIFAR's (moved by pixels).", "resized")
-    label_smoothing: float = option("Share of the label that is spread over all classes.", 0.1, PART)
+    crop: Literal["resized", "pad"] = option("resized: a random part (ImageNet); pad: shifted by pixels.", "resized")
+    label_smoothing: float = option("Label smoothing.", 0.1, PART)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Where a training goes, and how it goes on."""
 
-    output: Path = option("Folder of the result and of its checkpoints.", free=True)
+    output: Path = option("Folder of the result and the checkpoints.", free=True)
     resume: str = option("auto, never, or a checkpoint's folder.", "never", free=True)
-    checkpoint_minutes: float = option("Minutes between two checkpoints: what a crash may cost.", 5, FROM_0, free=True)
+    checkpoint_minutes: float = option("Minutes between two checkpoints.", 5, FROM_0, free=True)
     report_to: str | None = option("Tracker of accelerate: tensorboard, wandb, trackio, ...", None, free=True)
     precision: Literal["bf16", "fp16", "no"] | None = option(
         "Of autocast; by default as accelerate was launched, or bf16 on a GPU that has it. no: float32.", None
@@ -106,11 +106,11 @@ class Run:
 class Network:
     """Which network: by budget, architecture or name."""
 
-    model: str | None = option("Instead of a budget: a name of timm, or a folder or Hub repo.", None)
+    model: str | None = option("A model instead of a budget: a timm name, a folder or a Hub repo.", None)
     budgets: Mapping[str, float] = budgets()
     arch: str | None = option("Architecture string of the space, instead of a budget.", None)
     space: str | None = option("Search space of budget or architecture; its YAML holds the settings.", None)
-    generator: str | None = option("Folder or Hub repo of what answers budgets; by default the embedded one.", None)
+    generator: str | None = option("Folder or Hub repo of the generator; by default the embedded one.", None)
     resolution: int | None = option("Input side in pixels; by default the model's or the space's.", None, SIDE)
 
 
@@ -125,8 +125,8 @@ class Weighted(Network):
 class Paths:
     """Which paths of a supernet are trained."""
 
-    sampler: str = option("Path sampler; sandwich distils from its widest.", "fair")
-    paths: int = option("Paths of an update.", 4, FROM_ONE)
+    sampler: str = option("Path sampler; in sandwich, the widest path teaches the others.", "fair")
+    paths: int = option("Paths per update.", 4, FROM_ONE)
     surrogate_images: int = option("Held-out images that the greedy sampler ranks paths on.", 1000, FROM_ONE)
     flops: float | None = option("Most FLOPs (MACs) of a path of the greedy sampler, such as 330M.", None, Count())
     early_stop: float = option(
@@ -138,9 +138,9 @@ class Paths:
 class Distil:
     """Whether a network learns from another one, too."""
 
-    teacher: str | None = option("Model to learn from, too: a name of timm, or a folder or Hub repo.", None)
-    teacher_weight: float | None = option("Share of the loss that is the teacher's; by default 0.9.", None, SHARE)
-    teacher_temperature: float | None = option("Softens the probabilities of both; by default 4.", None, ABOVE_0)
+    teacher: str | None = option("Model to distil from: a timm name, a folder or a Hub repo.", None)
+    teacher_weight: float | None = option("Weight of the distillation loss; by default 0.9.", None, SHARE)
+    teacher_temperature: float | None = option("Temperature of the distillation loss; by default 4.", None, ABOVE_0)
 
     @property
     def weight(self) -> float:
@@ -158,15 +158,15 @@ class Fit:
     """What training one network is told besides, from scratch or from weights."""
 
     opt: str = option("Optimizer, by timm's name.", kind=OptimizerName())
-    warmup_lr: float = option("Rate where warm-up starts.", kind=FROM_0)
-    ema_decay: float = option("Of the average of the weights that is measured and saved; 0: none.", kind=PART)
-    drop_rate: float = option("Share of features dropped before the classifier.", kind=PART)
-    drop_path_rate: float = option("Share of images that pass the last block by; fewer the ones before.", 0, PART)
-    crop_scale: float = option("Least share of the area of a resized crop.", kind=FACTOR)
-    color_jitter: float = option("Largest change of brightness, contrast and saturation, as a share.", kind=FROM_0)
-    holdout: float = option("Share of train to watch instead of the test split.", 0, PART)
-    eval_split: str | None = option("Split of the final figure; by default the holdout, or else test.", None)
-    eval_every: int = option("Epochs between two looks.", kind=FROM_ONE, free=True)
+    warmup_lr: float = option("Learning rate at which warm-up starts.", kind=FROM_0)
+    ema_decay: float = option("Decay of the weight average, which is measured and saved; 0: no average.", kind=PART)
+    drop_rate: float = option("Dropout rate before the classifier.", kind=PART)
+    drop_path_rate: float = option("Stochastic depth rate of the last block; earlier blocks have less.", 0, PART)
+    crop_scale: float = option("Least area of a resized crop, as a share of the image.", kind=FACTOR)
+    color_jitter: float = option("Strength of random brightness, contrast and saturation.", kind=FROM_0)
+    holdout: float = option("Share of train that is held out and measured instead of the test split.", 0, PART)
+    eval_split: str | None = option("Split that is measured at the end; by default the holdout, or else test.", None)
+    eval_every: int = option("Epochs between two measurements.", kind=FROM_ONE, free=True)
 
 
 class Trains(Protocol):

@@ -109,7 +109,7 @@ class RecipeCommand(click.Command):
         return next((file for file in files if file.is_file()), None)
 
     def _accepted(self, section: Mapping[str, Any], file: Path, mistakes: list[str]) -> dict[str, Any]:
-        """The known names, values spelt as on the command line, so that 60.5 is no whole number here either."""
+        """The known names, values spelt as on the command line, so that 60.5 is not a whole number here either."""
         options = {param.name: param for param in self.params if param.name and param.expose_value}
         accepted: dict[str, Any] = {}
         for name, value in section.items():
@@ -203,14 +203,14 @@ def _section(file: Path, name: str, required: bool, mistakes: list[str]) -> dict
         mistakes.append(f"{file}: {error.strerror}, name a YAML file")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
-        mistakes.append(f"{file} is no readable YAML" + (f", see line {line + 1}" if line is not None else ""))
+        mistakes.append(f"{file} is not valid YAML" + (f", see line {line + 1}" if line is not None else ""))
     else:
         if not isinstance(content, dict):
-            mistakes.append(f"{file} holds no mapping, write `{name}:` and below it `option: value`")
+            mistakes.append(f"{file} does not hold a mapping, write `{name}:` and below it `option: value`")
         elif name not in content and required:
             mistakes.append(f"{file} has no section {name}, it has {', '.join(map(str, content)) or 'none'}")
         elif not isinstance(section := content.get(name) or {}, dict):
-            mistakes.append(f"{file}: {name} is no mapping, write `option: value` below it")
+            mistakes.append(f"{file}: {name} is not a mapping, write `option: value` below it")
         else:
             return {key: value for key, value in section.items() if value is not None}
     return {}

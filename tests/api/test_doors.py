@@ -22,6 +22,7 @@ from sgnas_zoo.costs import COSTS, native_conditions
 from sgnas_zoo.errors import ArtifactError, BudgetError, SpaceError, UnknownNameError, UntrainedWarning, ZooError
 from sgnas_zoo.hub.generators import save_generator
 from sgnas_zoo.hub.supernets import TrainedSupernet, save_supernet
+from sgnas_zoo.models.counting import count_macs
 from sgnas_zoo.models.record import arguments
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import families
@@ -217,6 +218,21 @@ def test_the_space_that_is_chosen_spends_most(million):
     chosen = choose_space({"flops": [limit]}, names)
     spent = {name: table(SPACES[name]).maximum for name in names if table(SPACES[name]).minimum <= limit}
     assert chosen == max(spent, key=lambda name: min(spent[name], limit))
+
+
+@pytest.mark.parametrize(("million", "side", "space"), [
+    (20, 64, "sgnas_imagenet"), (7, 64, "sgnas_micro"), (2, 16, "sgnas_micro"), (14.5, 96, "sgnas_micro"),
+])  # fmt: skip
+def test_the_side_counts_when_the_space_is_chosen(million, side, space):
+    (answer,) = generate(flops=million * 1e6, resolution=side)
+    model = create_model(flops=million * 1e6, resolution=side)
+    assert answer.space == model.zoo["space"] == space
+    assert count_macs(model, side) == model.zoo["macs"] == answer.macs <= million * 1e6
+
+
+def test_spaces_that_cannot_take_the_side_are_left_out():
+    assert choose_space({"flops": [5e6]}, ["sgnas_imagenet", "sgnas_micro"], resolution=16) == "sgnas_micro"
+    assert choose_space({"flops": [5e6]}, ["sgnas_imagenet", "sgnas_micro"], resolution=2) == "sgnas_imagenet"
 
 
 # --- models say what they are

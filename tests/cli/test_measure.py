@@ -143,7 +143,7 @@ def test_bad_latencies(profile_file, arguments, named):
 
 
 @pytest.mark.parametrize(
-    ("content", "named"), [("{", "no valid profile"), ("", "no valid profile"), ("[1]", "no valid profile")]
+    ("content", "named"), [("{", "not a valid profile"), ("", "not a valid profile"), ("[1]", "not a valid profile")]
 )
 def test_damaged_profiles(profile_file, content, named):
     profile_file.write_text(content)

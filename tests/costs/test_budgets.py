@@ -37,7 +37,7 @@ def test_it_is_a_bound_of_both_doors_and_in_the_record():
     assert asked.record()["storage_bytes"] == 4 * counted.params <= 16e6
     ours, theirs = create_model(storage=16e6), timm.create_model("sgnas", storage=16e6)
     assert ours.zoo == theirs.zoo == asked.record()
-    with pytest.raises(BudgetError, match=r"storage=0 is no budget"):
+    with pytest.raises(BudgetError, match=r"storage=0 is not a budget"):
         generate(storage=0)
 
 
@@ -83,14 +83,14 @@ def test_a_search_may_bound_it_and_be_over_it():
 def test_its_amounts_may_be_written_with_a_unit():
     def kilobytes(name, text):
         if not str(text).endswith("KB"):
-            raise BudgetError(f"{name}={text} is no {name}; give it with its unit, such as 600KB.")
+            raise BudgetError(f"{name}={text} is not a {name}; give it with its unit, such as 600KB.")
         return float(text[:-2]) * 1e3
 
     told = ("Most bytes of weights", "600KB", "KB", 1e3, kilobytes)
     with BUDGETS.temporarily("room", Budget("room", "storage_bytes", "room, bytes", *told)):
         assert generate(room="16000KB")[0].arch == generate(storage=16e6)[0].arch
         assert create_model(room="600KB").zoo["requested"] == {"storage_bytes": 600_000}
-        with pytest.raises(BudgetError, match=r"room=16 is no room; give it with its unit"):
+        with pytest.raises(BudgetError, match=r"room=16 is not a room; give it with its unit"):
             generate(room=16)
         said = CliRunner().invoke(main, ["generate", "--room", "600KB"]).output
         assert said.startswith("room <= 600KB: ")

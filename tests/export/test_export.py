@@ -243,7 +243,7 @@ def test_input_size(kwargs, stated, size, shape, tmp_path):
 
 @pytest.mark.parametrize("size", [(3, 32), (3, 32, 32, 32), (3, 0, 32), (3, 32.0, 32), (True, 32, 32)])
 def test_input_size_that_is_none(size, small, tmp_path):
-    with pytest.raises(ModelError, match="is no input size; pass channels"):
+    with pytest.raises(ModelError, match="is not an input size; pass channels"):
         export(small, tmp_path / "net.pt2", "pt2", input_size=size)
 
 

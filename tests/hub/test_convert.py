@@ -307,7 +307,7 @@ def test_checkpoints_cut_short(tmp_path, suffix, share):
 
 @pytest.mark.parametrize("name", ["missing.pth", "."])
 def test_files_that_are_not_there(tmp_path, name):
-    refuse(tmp_path / name, tmp_path, "no file")
+    refuse(tmp_path / name, tmp_path, "not a file")
 
 
 @pytest.mark.parametrize(

@@ -250,20 +250,20 @@ def edit(folder, **changes):
     [
         ({"format_version": 2}, "version 2.*upgrade"),
         ({"format_version": None}, "version None"),
-        ({"artifact": "supernet"}, "no generator"),
+        ({"artifact": "supernet"}, "not hold a generator"),
         ({"width": 10**9}, r"not valid \(width: .*1024"),
         ({"width": -1}, r"not valid \(width: .*1\); fetch the artifact again\.$"),
         ({"width": 4.0}, r"not valid \(width: .*float"),
         ({"width": True}, "not valid"),
         ({"target_chs": 10**9}, r"not valid \(target_chs: "),
         ({"spend": 1.1}, r"not valid \(spend: "),
-        ({"spend": float("nan")}, "no readable JSON"),
+        ({"spend": float("nan")}, "not valid JSON"),
         ({"width": 5}, "not fit its config"),
         ({"range": [-1e6, 1e6]}, r"not valid \(range\[0\]: "),
         ({"range": [2e6, 1e6]}, r"not valid \(range: "),
-        ({"range": [float("nan"), 1e6]}, "no readable JSON"),
-        ({"range": [1e6, float("nan")]}, "no readable JSON"),
-        ({"range": [1e6, float("inf")]}, "no readable JSON"),
+        ({"range": [float("nan"), 1e6]}, "not valid JSON"),
+        ({"range": [1e6, float("nan")]}, "not valid JSON"),
+        ({"range": [1e6, float("inf")]}, "not valid JSON"),
         ({"range": [1e6, 10**400]}, r"not valid \(range\[1\]: "),
         ({"range": [1e6]}, r"not valid \(range: "),
         ({"space": "sgnas_imagenet_2"}, "sgnas_imagenet"),
@@ -299,7 +299,7 @@ def test_a_huge_config_is_not_read(folder):
 
 def test_bytes_that_are_no_text(folder):
     (folder / "config.json").write_bytes(b"\xff\xfe\x00{")
-    with pytest.raises(ArtifactError, match="no readable JSON"):
+    with pytest.raises(ArtifactError, match="not valid JSON"):
         load_generator(folder)
 
 

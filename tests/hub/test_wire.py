@@ -192,7 +192,7 @@ def test_branches_tags_and_pull_requests(hub, made, tmp_path, name):
         (("somebody/theirs",), "403"),
         (("somebody/new",), "403"),
         (("me/other-kind",), "holds a generator, this is a model; choose another repo"),
-        (("me/other-thing",), "no artifact of sgnas-zoo; choose another repo"),
+        (("me/other-thing",), "not an artifact of sgnas-zoo; choose another repo"),
         (("nonsense",), "write USER/NAME"),
         (("../../etc",), "write USER/NAME"),
         (("me/x@v1",), "names a revision"),
@@ -414,7 +414,7 @@ def size(made):
 def test_missing_things_are_named(hub, repo, tmp_path):
     assert "shows no repo me/none: check the name" in read(hub, tmp_path, "me/none")
     assert "me/gen has no revision 'v9'; name a branch" in read(hub, tmp_path, "me/gen@v9")
-    assert "holds no other.safetensors" in read(hub, tmp_path, repo, "other.safetensors")
+    assert "does not contain other.safetensors" in read(hub, tmp_path, repo, "other.safetensors")
     assert "names a revision and revision=" in read(hub, tmp_path, "me/gen@v9", access="revision='v8'")
 
 
@@ -650,8 +650,8 @@ def test_a_hostile_profile_is_neither_published_nor_used(hub, tmp_path, name, pr
     hostile.write_text(json.dumps(data))
     refused = cli(hub, tmp_path, "push", hostile, name, token=hub.token)
     assert refused.returncode == 2
-    assert "is no readable JSON" in refused.stderr
+    assert "is not valid JSON" in refused.stderr
     assert name not in hub.repos
     said = tell(hub, tmp_path, GENERATED.format(ms=5, repo=str(hostile)))
     assert said.startswith("REFUSED")
-    assert "no valid profile" in said or "is no readable JSON" in said
+    assert "not a valid profile" in said or "is not valid JSON" in said

@@ -37,16 +37,16 @@ def test_a_range_holds_both_ends(name, text, amounts):
         ("flops", "25M:85M", "it takes a first amount, a last one and a step; write one such as 25M:85M:5M."),
         ("flops", "25M:85M:5M:1M", "it takes a first amount, a last one and a step"),
         ("flops", "25M:85M:10K", "it has more than 1,000 amounts"),
-        ("flops", "25M:85M:0", "'0' is no budget; write a positive count such as 350M"),
-        ("flops", "25M:85M:-5M", "'-5M' is no budget; write a positive count such as 350M"),
-        ("flops", "25M:85M:5", "5 is no network's budget; did you mean 5M?"),
-        ("flops", "25M::5M", "'' is no budget"),
+        ("flops", "25M:85M:0", "'0' is not a budget; write a positive count such as 350M"),
+        ("flops", "25M:85M:-5M", "'-5M' is not a budget; write a positive count such as 350M"),
+        ("flops", "25M:85M:5", "5 is too small for a network; did you mean 5M?"),
+        ("flops", "25M::5M", "'' is not a budget"),
         (
             "latency",
             "5ms:9ms",
             "is not a valid range: it takes a first amount, a last one and a step; write one such as 25ms:85ms:5ms",
         ),
-        ("latency", "5ms:9ms:1", "latency='1' is no latency; give a time with its unit, such as 1ms"),
+        ("latency", "5ms:9ms:1", "latency='1' is not a latency; give a time with its unit, such as 1ms"),
     ],
 )
 def test_what_is_no_range_is_refused_in_one_line(name, text, message):

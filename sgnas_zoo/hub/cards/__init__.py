@@ -21,7 +21,7 @@ from sgnas_zoo.hub.cards.facts import generator_facts, model_facts, profile_fact
 from sgnas_zoo.hub.cards.parts import Facts, architecture, base_model, dataset_of, num_classes, record_of
 from sgnas_zoo.hub.cards.pictures import draw
 from sgnas_zoo.hub.cards.results import OURS, RESULTS, Results, read_results
-from sgnas_zoo.hub.cards.text import Fields, dataset_id, hub_id, license_id, title
+from sgnas_zoo.hub.cards.text import REGENERATE, Fields, dataset_id, hub_id, license_id, title
 
 CARD, PICTURE, EVALUATION = "README.md", "architecture.svg", "evaluation.json"
 OLD_PICTURE = "architecture.png"
@@ -65,10 +65,10 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
         name: Heading; by default the repo's NAME, or else the folder's.
 
     Raises:
-        ArtifactError: If the folder holds no artifact, a field is not what it has to be, or ``repo`` is no Hub id.
+        ArtifactError: If the folder holds no artifact, a field is not what it has to be, or ``repo`` is not a Hub id.
     """
     if repo is not None and hub_id(repo) != repo:
-        raise ArtifactError(f"{title(repo)} is no Hub repo id; write USER/NAME, without a revision.")
+        raise ArtifactError(f"{title(repo)} is not a Hub repo id; write USER/NAME, without a revision.")
     own = name or (repo or "").partition("/")[2] or user_path(folder).name
     where = title(user_path(folder).name)
     described = described_by(folder)
@@ -78,7 +78,7 @@ def card_files(folder: Path, repo: str | None = None, *, name: str | None = None
         plots = [plot for plot in (*PLOTS, CURVES) if (folder / plot).is_file()]
         return _files(config, evaluation, plots, repo, title(own))
     except RecursionError as error:
-        raise ArtifactError(f"{config.where} is nested too deeply; let what made it write it again.") from error
+        raise ArtifactError(f"{config.where} is nested too deeply; {REGENERATE}.") from error
 
 
 def write_card(folder: Path, repo: str | None = None, *, name: str | None = None) -> None:
@@ -95,7 +95,7 @@ def write_card(folder: Path, repo: str | None = None, *, name: str | None = None
     files = card_files(folder, repo, name=name)
     results = folder / RESULTS
     if results.is_symlink() or (results.exists() and not results.is_dir()):
-        raise ArtifactError(f"{results} is no folder; remove it.")
+        raise ArtifactError(f"{results} is not a folder; remove it.")
     stale = [PICTURE, OLD_PICTURE, *(str(file.relative_to(folder)) for file in folder.glob(f"{OURS}*.yaml"))]
     with among_others(folder, stale=stale) as staging:
         for path, content in files.items():
@@ -115,7 +115,7 @@ def _files(
 ) -> dict[str, bytes]:  # fmt: skip
     own = kind_name(config.values)
     if own not in CARDS:
-        raise ArtifactError(f"{config.where} tells of no {', '.join(CARDS)}; name a folder that a recipe wrote.")
+        raise ArtifactError(f"{config.where} does not describe a {' or '.join(CARDS)}; pass a recipe's output folder.")
     kind = CARDS[own]
     arch = architecture(config) if own == "model" else None
     results = None

@@ -117,6 +117,7 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
     figures = {name: final.number(name) for name in final.values if name.startswith("top1_")}
     named = {"trained on": dataset.text("source"), "split": dataset.text("split"), "sampler": training.text("sampler")}
     counts = {name: training.number(name) for name in ("paths", "epochs", "batch_size")}
+    native = (config.number("resolution"), config.number("num_classes")) == (space.resolution, space.num_classes)
     counts |= {"path_evaluations": final.number("path_evaluations"), "candidate_pool": config.number("pool") or None}
     return {
         "space": space.name,
@@ -127,7 +128,7 @@ def supernet_facts(config: Fields, evaluation: Fields) -> Facts:
         "resolution": f"{config.number('resolution') or 0:,.0f}",
         "in_chans": f"{config.number('in_chans') or 0:.0f}",
         "classes": f"{config.number('num_classes') or 0:,.0f}",
-        "native": f"{space.resolution} px, {space.num_classes} classes",
+        "native": None if native else f"{space.resolution} px, {space.num_classes} classes",
         "named": {name: code(value) for name, value in named.items() if value},
         "source": code(dataset.text("source") or "data that was not recorded"),
         "held": f"{held:.0%} of it held out (seed {seed or 0:.0f})" if held else None,

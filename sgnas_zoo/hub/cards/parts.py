@@ -9,7 +9,7 @@ from typing import Any
 
 from sgnas_zoo.errors import ArtifactError, ZooError
 from sgnas_zoo.files import record_key
-from sgnas_zoo.hub.cards.text import Fields, code, hub_id, last_part, prose
+from sgnas_zoo.hub.cards.text import REGENERATE, Fields, code, hub_id, last_part, prose
 from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
 from sgnas_zoo.zoo import zoo_entries
 
@@ -99,7 +99,7 @@ def _space(name: str, where: str) -> SearchSpace:
 
 def _invalid(where: str, error: ZooError) -> ArtifactError:
     reason = prose(str(error), 160).rstrip(".")
-    return ArtifactError(f"{where} is not valid ({reason}); let what made it write it again.")
+    return ArtifactError(f"{where} is not valid ({reason}); {REGENERATE}.")
 
 
 def recipe_sha256(recipe: str, settings: dict[str, Any]) -> str:

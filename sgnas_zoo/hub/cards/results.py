@@ -67,7 +67,7 @@ class Results:
         ]  # fmt: skip
 
     def files(self) -> dict[str, bytes]:
-        """The same as a file of ``.eval_results``; none where the dataset is no repo of the Hub."""
+        """The same as a file of ``.eval_results``; none where the dataset is not a repo of the Hub."""
         dataset = hub_id(self.source)
         if dataset is None or not self.index():
             return {}

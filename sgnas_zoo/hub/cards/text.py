@@ -25,7 +25,10 @@ HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]
 PLAIN_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 MOST_ROWS = 200
-"""Longer lists are no facts for a card."""
+"""Longer lists do not belong on a card."""
+
+REGENERATE = "regenerate it with the command or recipe that created it"
+"""What to do about a damaged config."""
 
 
 def clean(value: str, marks: str, most: int) -> str:
@@ -92,12 +95,12 @@ class Fields:
         where: What errors call it.
 
     Raises:
-        ArtifactError: If it is no object; as its methods do for a field of another type.
+        ArtifactError: If it is not an object; as its methods do for a field of another type.
     """
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, dict):
-            raise ArtifactError(f"{where} is not valid: it is no object; let what made it write it again.")
+            raise ArtifactError(f"{where} is not a JSON object; {REGENERATE}.")
         self.values: dict[str, Any] = values
         self.where = where
 
@@ -145,9 +148,7 @@ class Fields:
 
     def wrong(self, name: str, wanted: str) -> ArtifactError:
         """The error for a field that is not what it has to be."""
-        return ArtifactError(
-            f"{self.where} is not valid: {title(name)} is no {wanted}; let what made it write it again."
-        )
+        return ArtifactError(f"{self.where} is not valid: {title(name)} must be a {wanted}; {REGENERATE}.")
 
     def _number(self, name: str, value: object, least: float, most: float) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):

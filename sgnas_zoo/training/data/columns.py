@@ -210,5 +210,5 @@ def plain_label(source: str, label: Any) -> Any:
     if not isinstance(label, float):
         return label
     if not label.is_integer():
-        raise DataError(f"The labels of {source} are no classes but numbers such as {label:g}; choose another column.")
+        raise DataError(f"The labels of {source} are numbers such as {label:g}, not classes; choose another column.")
     return int(label)

@@ -34,7 +34,7 @@ def decode(image: Mapping[str, Any]) -> Image.Image:
     hides shows. Values of more than 8 bits are taken to have 8, 10, 12, 14, 16 or more, the fewest that hold the
     image's largest value, and of these the highest 8 are kept: 12-bit values in a 16-bit file are not black, and true
     16-bit ones keep their high byte. Floats up to 1 (2, for what resampling leaves) are shares of white; negative
-    values and those that are no number are black.
+    values and those that are not numbers are black.
 
     Args:
         image: ``bytes``, or None and ``path``: of a local file, or an address that fsspec knows.
@@ -46,13 +46,13 @@ def decode(image: Mapping[str, Any]) -> Image.Image:
     if content is None:
         content = read_file(image["path"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a large image is no bomb yet
+        warnings.simplefilter("ignore")  # a large image is not a bomb yet
         return _upright(*_rgb(content))
 
 
 def read_file(path: str) -> bytes:
     """Content of a local path, whatever its characters, or of an address."""
-    if path.startswith("file:///"):  # how a name that is no Unicode is kept
+    if path.startswith("file:///"):  # how a name that is not Unicode is kept
         return Path(os.fsdecode(unquote_to_bytes(path.removeprefix("file://")))).read_bytes()
     if os.path.isabs(path) or "://" not in path:
         return Path(path).read_bytes()

@@ -108,7 +108,7 @@ def _hidden(parts: Parts) -> bool:
 
 
 def _why_not(path: str, suffix: str) -> str | None:
-    """Why a file is not read: None if it is, an empty text if it is no image at all."""
+    """Why a file is not read: None if it is, an empty text if it is not an image at all."""
     if suffix in readable_suffixes():
         return None
     if suffix in HEIF:

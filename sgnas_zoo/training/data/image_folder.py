@@ -166,7 +166,7 @@ def _hint(root: str, classes: Sequence[str], images: Sequence[tuple[int, Parts]]
 
 
 def _address(root: str, parts: Parts) -> str:
-    """An absolute path as Arrow can hold it: one that is no Unicode becomes an address of its bytes."""
+    """An absolute path as Arrow can hold it: one that is not Unicode becomes an address of its bytes."""
     path = os.path.join(root, *parts)
     try:
         path.encode()

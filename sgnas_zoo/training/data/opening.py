@@ -95,7 +95,7 @@ def _folder(source: Source, streaming: bool) -> Splits:
             files.left_out.add("tables without images", parts)
         return _of_images(place, arrange(files), streaming)
     if files.left_out.names:
-        raise DataError(f"{place} holds no image that can be read; left out: {files.left_out}.")
+        raise DataError(f"{place} has no image that can be read; left out: {files.left_out}.")
     return _loaded(place, streaming)
 
 
@@ -252,7 +252,7 @@ def explained(source: str) -> Iterator[None]:
         if any(isinstance(e, GatedRepoError) or "gated dataset" in str(e) for e in chain):
             hint = f"Dataset {source} is gated; accept its terms at {page}, then run `hf auth login`."
         elif any(isinstance(e, DatasetNotFoundError | RepositoryNotFoundError) for e in chain):
-            hint = f"{source} is no folder here and no public dataset on the Hub; check the name, or `hf auth login`."
+            hint = f"{source} is neither a folder nor a public dataset on the Hub; check the name, or `hf auth login`."
         elif any(
             isinstance(e, ConnectionError | LocalEntryNotFoundError)
             or type(e).__module__.partition(".")[0] in NETWORK_MODULES

@@ -106,7 +106,7 @@ def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) ->
         repair: Drop such a line from the file, too.
 
     Raises:
-        ArtifactError: If another line is no score of an architecture of the space.
+        ArtifactError: If another line is not a score of an architecture of the space.
     """
     if not path.exists():
         return {}
@@ -120,7 +120,7 @@ def read_evaluations(path: Path, space: SearchSpace, *, repair: bool = False) ->
             scores[space.parse(row["arch"])] = Evaluation(float(row["top1"]), float(row.get("seconds", 0)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(
-                f"Line {number} of {path} holds no scores of {space.name}; choose another --output or remove it."
+                f"Line {number} of {path} does not hold scores of {space.name}; choose another --output or remove it."
             ) from error
     if repair and whole != content:
         write_file(path, whole)

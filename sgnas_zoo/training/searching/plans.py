@@ -251,7 +251,7 @@ def plan_comparison(
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse what are no different seeds.
+    """Refuse what are not different seeds.
 
     Raises:
         SettingError: Saying which.

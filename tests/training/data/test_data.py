@@ -267,7 +267,7 @@ def test_no_images_no_labels(tmp_path):
     with pytest.raises(DataError, match="has no image column among text, label; choose"):
         load_images(str(tmp_path / "a"))
     source = write_parquet(tmp_path / "b", [0.5], label=datasets.Value("float32"))
-    with pytest.raises(DataError, match=r"are no classes but numbers such as 0.5; choose another column"):
+    with pytest.raises(DataError, match=r"are numbers such as 0.5, not classes; choose another column"):
         load_images(source)
     source = write_parquet(tmp_path / "c", [1], second=([{"bytes": png(0), "path": None}], datasets.Image()))
     with pytest.raises(DataError, match=r"2 image columns \(img, second\)"):

@@ -624,11 +624,11 @@ def test_all_mistakes_at_once(recipe):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("- 1", "my.yaml holds no mapping, write `toy:` and below it `option: value`"),
-        ("toy: [1]", "my.yaml: toy is no mapping, write `option: value` below it"),
+        ("- 1", "my.yaml does not hold a mapping, write `toy:` and below it `option: value`"),
+        ("toy: [1]", "my.yaml: toy is not a mapping, write `option: value` below it"),
         ("toys: {lr: 1}", "my.yaml has no section toy, it has toys"),
-        ("toy: {lr: 1", "my.yaml is no readable YAML, see line 1"),
-        ("toy: !!python/object/apply:os.getcwd []", "my.yaml is no readable YAML, see line 1"),
+        ("toy: {lr: 1", "my.yaml is not valid YAML, see line 1"),
+        ("toy: !!python/object/apply:os.getcwd []", "my.yaml is not valid YAML, see line 1"),
     ],
 )
 def test_bad_config(recipe, config, message):

@@ -342,7 +342,7 @@ def test_what_earlier_runs_took_is_known_once(tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path, line):
     path = tmp_path / "scores.jsonl"
     path.write_text(line + "\n")
-    with pytest.raises(ArtifactError, match="holds no scores of small; choose another --output"):
+    with pytest.raises(ArtifactError, match="does not hold scores of small; choose another --output"):
         EvaluationLog(path, SMALL, Landscape(SMALL))
 
 
@@ -410,7 +410,7 @@ def test_a_search_is_not_begun_twice_in_one_folder(made, photos, tmp_path):
         (("--objectives", "accuracy,flop"), "Unknown objective 'flop': did you mean flops"),
         (("--flops", "100K"), "is below what sgnas_micro can do"),
         (("--profile", "x.json"), "A profile is about latency; add a latency such as 20ms"),
-        (("--latency", "20"), "'20' is no latency; give a time with its unit, such as 20ms"),
+        (("--latency", "20"), "'20' is not a latency; give a time with its unit, such as 20ms"),
         (("--supernet", "nowhere"), "nowhere"),
         (("--dataset", "nowhere"), "nowhere"),
     ],
