@@ -28,7 +28,7 @@ class ZooEntry:
     Args:
         name: timm name.
         space: Name of its search space.
-        form: "final" or "search".
+        form: "final", "lite" or "search".
         arch: Architecture string.
         paper: arXiv id of the paper it comes from.
         published: ``flops`` (as the paper counts), ``params``, ``top1`` and its ``source``: not measured here.
