@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from commands import good, refused
-from profiles import made_up
+from profiles import csv_of, made_up
 
 from sgnas_zoo import create_model, generate, save_model
 from sgnas_zoo.api import forms, resolve
@@ -148,6 +148,18 @@ def test_a_profile_that_is_given_decides_the_form(form, tmp_path):
     assert found.conditions.form == found.record()["form"] == form
     model = create_model(latency=limit_of(profile), profile=tmp_path, measure=False)
     assert model._model_args.get("form", "final") == form
+
+
+def test_the_command_line_makes_and_takes_a_profile_of_the_lite_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    profile = profiles()["lite"]
+    (tmp_path / "table.csv").write_text(csv_of(profile))
+    elsewhere = ("--from-csv", "table.csv", "--device", "board", "--runtime", "mine", "--output", "board.json")
+    good("profile", "--form", "lite", *elsewhere)
+    asked = ("generate", "--latency", limit_of(profile), "--profile", "board.json", "--no-measure", "--json")
+    (record,) = json.loads(good(*asked)[0])
+    assert record["form"] == "lite"
+    assert "form lite, not final" in refused(*asked, "--form", "final")
 
 
 def test_a_profile_of_another_form_than_was_asked_for_is_refused():
