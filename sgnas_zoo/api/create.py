@@ -38,7 +38,7 @@ from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.record import forget_request, remember
 from sgnas_zoo.search.budgets import Amount
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import Arch, families
+from sgnas_zoo.spaces import Arch, FormName, families
 from sgnas_zoo.zoo import ARTIFACTS, ZooEntry, zoo_entries
 
 
@@ -49,6 +49,7 @@ def generate(
     measure: bool = True,
     force: bool = False,
     space: str | None = None,
+    form: FormName | None = None,
     generator: ArchGenerator | str | Path | None = None,
     resolution: int | None = None,
     num_classes: int | None = None,
@@ -74,6 +75,9 @@ def generate(
         force: Use a profile whose validated error is above 10 % (median).
         space: Name of the search space; by default, of those with an embedded generator, the one that keeps all bounds
             and spends most of the one that binds.
+        form: "final", "lite" (as EfficientNet-Lite: ReLU6, and no squeeze-and-excitation) or "search". By default that
+            of the profile; of this device's own profiles, for a latency, the stand-alone form whose network has the
+            most MACs in that time, one form for all budgets; else "final".
         generator: A loaded generator, its folder, or its Hub repo id; by default the embedded one of the space.
         resolution: Input side in pixels; by default the space's.
         num_classes: Classes; by default the space's.
@@ -87,8 +91,9 @@ def generate(
         ZooError: If there is no such space or generator.
     """
     asked = {
-        "profile": profile, "measure": measure, "force": force, "space": space, "generator": generator,
-        "resolution": resolution, "num_classes": num_classes, "in_chans": in_chans, "precision": precision, **budgets,
+        "profile": profile, "measure": measure, "force": force, "space": space, "form": form,
+        "generator": generator, "resolution": resolution, "num_classes": num_classes, "in_chans": in_chans,
+        "precision": precision, **budgets,
     }  # fmt: skip
     return answer(resolve(parse_many(asked)))
 
@@ -116,8 +121,8 @@ def create_model(
         space: Search space, as in ``generate``.
         generator: Generator, as in ``generate``.
         resolution: Input side in pixels that the FLOPs are stated for; by default the space's.
-        kwargs: ``profile``, ``measure``, ``force`` and ``precision``, as in ``generate``; ``revision``, ``token``,
-            ``cache_dir`` and ``local_files_only`` say how to reach the Hub. Everything else goes to
+        kwargs: ``form``, ``profile``, ``measure``, ``force`` and ``precision``, as in ``generate``; ``revision``,
+            ``token``, ``cache_dir`` and ``local_files_only`` say how to reach the Hub. Everything else goes to
             ``timm.create_model`` (``num_classes``, ``drop_path_rate``, ...).
 
     Returns:

@@ -109,12 +109,12 @@ def kept_as_measured(
             decoded = propose(generator, changed)[0]
         except BudgetError:  # the other bounds leave nothing that quick
             break
-    best = _best([*tried.values()], budget)
+    best = _best([*tried.values()], budget, profile)
     _say_if_changed(next(iter(tried.values())), best, len(tried), profile)
     return best.decoded, Latency(best.predicted, best.timing, profile)
 
 
-def _best(tried: list[_Try], budget: float) -> _Try:
+def _best(tried: list[_Try], budget: float, profile: Profile) -> _Try:
     """Of the networks within the budget, the one that takes longest.
 
     Raises:
@@ -126,7 +126,7 @@ def _best(tried: list[_Try], budget: float) -> _Try:
         raise BudgetError(
             f"Measured {quickest.timing} at a budget of {budget:.4g} ms, the quickest of {len(tried)} networks, where "
             f"the profile predicts {quickest.predicted:.4g} ms: make the profile anew on an idle machine with "
-            "`sgnas-zoo profile --force`, or ask for more."
+            f"`{profile.command}`, or ask for more."
         )
     return max(within, key=lambda one: one.most)
 
@@ -138,5 +138,5 @@ def _say_if_changed(first: _Try, best: _Try, number: int, profile: Profile) -> N
         warnings.warn(
             f"Measured {first.timing} where the profile predicts {first.predicted:.2f} ms (its error is {error}): the "
             f"machine or the profile has changed. The best of {number} networks takes {best.timing}. Make the profile "
-            "anew on an idle machine with `sgnas-zoo profile --force`.", stacklevel=5,
+            f"anew on an idle machine with `{profile.command}`.", stacklevel=5,
         )  # fmt: skip

@@ -37,7 +37,7 @@ class Request:
         family: Family of timm's entry points that it came through, or that was named.
         arch: Architecture string, if one was named; it then has to keep the budgets.
         space: Name of the search space.
-        form: "final" or "search".
+        form: "final", "lite" or "search"; None leaves it to profile, supernet and latency.
         generator: A generator, its folder or its Hub repo id.
         profile: A device profile, its file, folder or Hub repo id.
         measure: Measure what was made for a latency.
@@ -51,7 +51,7 @@ class Request:
     family: str | None = None
     arch: str | None = None
     space: str | None = None
-    form: FormName = "final"
+    form: FormName | None = None
     generator: ArchGenerator | str | Path | None = None
     profile: ProfileLike | None = None
     measure: bool = True

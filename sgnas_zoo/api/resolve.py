@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgnas_zoo.api.forms import choose_form, inherited_form
 from sgnas_zoo.api.profiles import check_error, find_profile, own_profile
 from sgnas_zoo.api.request import Request
 from sgnas_zoo.api.spaces import choose_space
@@ -16,7 +17,7 @@ from sgnas_zoo.hub.generators import default_generator, load_generator, spaces_w
 from sgnas_zoo.hub.remote import Access
 from sgnas_zoo.hub.supernets import TrainedSupernet
 from sgnas_zoo.search.generator import ArchGenerator
-from sgnas_zoo.spaces import SPACES, Arch, SearchSpace
+from sgnas_zoo.spaces import SPACES, Arch, FormName, SearchSpace
 from sgnas_zoo.zoo import default_arch
 
 
@@ -50,7 +51,7 @@ def resolve(request: Request) -> Resolved:
 
     Raises:
         BudgetError: If an architecture that was named exceeds a budget, or no space is between two ranges.
-        PretrainedError: If there is nothing to inherit from.
+        PretrainedError: If there is nothing to inherit from, or another form is asked for than weights have.
         UnknownNameError: If there is no such space or tag, or two parts are of different spaces.
         ArtifactError: If a part cannot be loaded, or a profile is known to predict poorly and is not forced.
     """
@@ -67,7 +68,7 @@ def resolve(request: Request) -> Resolved:
     trained, its_generator, tag = find_supernet(request, given) if request.pretrained else (None, None, "")
     space = trained.supernet.space if trained else SPACES[given or _space(request)]
     _check(request, space, named, generator, trained)
-    form = "search" if trained else request.form
+    form = inherited_form(space, request.form) if trained else _form(request, profile)
     classes = {"num_classes": trained.supernet.num_classes} if trained else {}
     conditions = native_conditions(space, form=form, **{**classes, **request.conditions})
     arch = None
@@ -79,6 +80,9 @@ def resolve(request: Request) -> Resolved:
         generator = its_generator or default_generator(space.name)
     if "latency" not in request.budgets:
         profile = None
+    elif profile is None and arch is None and trained is None and request.form is None:
+        assert generator is not None
+        conditions, profile = choose_form(space, conditions, request.budgets, generator)
     elif profile is None:
         profile = own_profile(space, conditions)
     if profile is not None:
@@ -114,7 +118,14 @@ def _space(request: Request) -> str:
         return default_arch(family).space.name
     among = [name for name in spaces_with_generator() if family in (None, SPACES[name].family)]
     among = among or [default_arch(family or "").space.name]
-    return choose_space(request.budgets, among, form=request.form, **request.conditions)
+    return choose_space(request.budgets, among, form=request.form or "final", **request.conditions)
+
+
+def _form(request: Request, profile: Profile | None) -> FormName:
+    """The form of a network with fresh weights, as far as somebody decided it."""
+    if request.form is not None:
+        return request.form
+    return profile.conditions.form if profile else "final"
 
 
 def _check(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sgnas_zoo.cli.generate import DEFAULT_TAG
-from sgnas_zoo.cli.options import column_options, precision_option
+from sgnas_zoo.cli.options import column_options, form_option, precision_option
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable
 from sgnas_zoo.stopping import stoppable
@@ -27,6 +27,7 @@ PACKAGES = ("matplotlib", "accelerate", "datasets")
 @click.option("--points", type=int, default=20, show_default=True, help="Budgets, spread over the range of the cost.")
 @click.option("--pretrained", is_flag=False, flag_value=DEFAULT_TAG, metavar="[TAG|FOLDER|REPO]",
               help="Inherit weights from a supernet. Without a value: the space's default tag.")  # fmt: skip
+@form_option
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --cost latency.")
 @click.option("--measure/--no-measure", default=False, help="Measure latencies on this machine.")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sgnas_zoo.cli.hub import publish
-from sgnas_zoo.cli.options import BudgetCommand, amounts_of, precision_option, push_options
+from sgnas_zoo.cli.options import BudgetCommand, amounts_of, form_option, precision_option, push_options
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.terminal import UserPath, told
 
@@ -23,6 +23,7 @@ DEFAULT_TAG = "default"
 @click.option("--profile", help="Device profile (file, folder or Hub repo) for --latency; by default this device's.")
 @click.option("--no-measure", is_flag=True, help="Skip measuring on this machine (the profile is for another device).")
 @click.option("--space", help="Search space; by default the one that spends most of the budget.")
+@form_option
 @click.option("--generator", help="Folder or Hub repo of a generator; by default the embedded one.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
@@ -130,4 +131,5 @@ def _line(record: dict[str, Any]) -> str:
         has += f", measured {Timing(record['measured_ms'], record['low_ms'], record['high_ms'], n=0)}"
     elif "latency_ms" in record:
         has += ", not measured"
-    return f"{limits}: {has}, {record['space']} {record['arch']}"
+    form = "" if record["form"] == "final" else f", {record['form']} form"
+    return f"{limits}: {has}, {record['space']} {record['arch']}{form}"

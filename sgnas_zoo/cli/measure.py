@@ -41,7 +41,7 @@ def setup_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.option("--output", type=UserPath(), help="File to write; by default the user's cache.")
 @click.option("--space", default="sgnas_imagenet", show_default=True, help="Search space.")
-@click.option("--form", default="final", show_default=True, help="final, or search: as weights are inherited.")
+@click.option("--form", default="final", show_default=True, help="final, lite, or search: as weights are inherited.")
 @click.option("--resolution", type=POSITIVE, help="Input side in pixels; by default the space's.")
 @click.option("--num-classes", type=click.IntRange(min=0), help="Classes; by default the space's.")
 @click.option("--runtime", default="torch", show_default=True, help="torch, torch_compile or onnxruntime.")

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from sgnas_zoo.costs import BUDGETS, Precision
+from sgnas_zoo.spaces import FormName
 from sgnas_zoo.terminal import import_named
 from sgnas_zoo.training.fields import budget_option
 
@@ -37,6 +38,14 @@ def precision_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option of whatever counts bytes."""
     kinds = click.Choice(get_args(Precision))
     return click.option("--precision", type=kinds, help="Number format of --memory and --flash; by default int8.")(
+        command
+    )
+
+
+def form_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of whatever makes networks."""
+    kinds = click.Choice(get_args(FormName))
+    return click.option("--form", type=kinds, help="Form of the networks; by default final, or what suits a latency.")(
         command
     )
 

@@ -203,8 +203,9 @@ def _space(name: str) -> dict[str, Any]:
     layers, slots, choices = space.shape
     tables = counted_tables(space, native_conditions(space)).values()
     return {
-        "name": name, "layers": layers, "slots": slots, "choices": choices, "resolution": space.resolution,
-        "num_classes": space.num_classes, **{t.name: [t.minimum, t.maximum] for t in tables if t.maximum},
+        "name": name, "layers": layers, "slots": slots, "choices": choices, "forms": [*space.forms],
+        "resolution": space.resolution, "num_classes": space.num_classes,
+        **{t.name: [t.minimum, t.maximum] for t in tables if t.maximum},
         "generator": embedded_generator(name) is not None,
         "weights": [entry.tag for entry in supernet_entries() if entry.space == name and entry.supernet],
     }  # fmt: skip

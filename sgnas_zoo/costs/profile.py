@@ -134,6 +134,12 @@ class Profile:
         return self.validation is not None and self.validation.median_error > MOST_ERROR
 
     @property
+    def command(self) -> str:
+        """The command that measures a profile of this form again for the cache."""
+        form = self.conditions.form
+        return "sgnas-zoo profile --force" + f" --form {form}" * (form != "final")
+
+    @property
     def tolerance(self) -> float:
         """Share by which a measured time may differ from the predicted one before that says something.
 
@@ -153,7 +159,7 @@ class Profile:
         if self.validation is not None and self.is_poor:
             raise ArtifactError(
                 f"The predictions of this profile are off by {self.validation.median_error:.1%} (median), more than "
-                f"{MOST_ERROR:.0%}: measure it again on an idle machine with `sgnas-zoo profile --force`, {otherwise}."
+                f"{MOST_ERROR:.0%}: measure it again on an idle machine with `{self.command}`, {otherwise}."
             )
 
     def table(self, space: SearchSpace, conditions: Conditions) -> CostTable:

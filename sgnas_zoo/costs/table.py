@@ -24,7 +24,8 @@ class Conditions:
     """What a cost is stated for, besides the architecture.
 
     Args:
-        form: "search" (as in the supernet) or "final" (as a stand-alone network).
+        form: "search" (as in the supernet), "final" (as a stand-alone network) or "lite" (as such, with ReLU6 and
+            without squeeze-and-excitation).
         resolution: Side of the square input in pixels.
         num_classes: Classes; 0 leaves the classifier out.
         in_chans: Input channels.
@@ -59,9 +60,16 @@ class Conditions:
 
 
 def native_conditions(space: SearchSpace, **changes: int | str) -> Conditions:
-    """The conditions a space was made for: its resolution and classes, final form; ``changes`` override them."""
+    """The conditions a space was made for: its resolution and classes, final form; ``changes`` override them.
+
+    Raises:
+        SpaceError: If one is out of range, or the space has no such form.
+        UnknownNameError: If there is no such form or precision at all.
+    """
     native: dict[str, int | str] = {"resolution": space.resolution, "num_classes": space.num_classes}
-    return Conditions(**{**native, **changes})  # type: ignore[arg-type]
+    conditions = Conditions(**{**native, **changes})  # type: ignore[arg-type]
+    space.form(conditions.form)
+    return conditions
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ def build_model(
     Args:
         variant: timm name of the entry point.
         arch: The architecture.
-        form: "final" (stand-alone) or "search" (as in the supernet).
+        form: "final" (stand-alone), "lite" (stand-alone, with ReLU6 and without squeeze-and-excitation) or "search"
+            (as in the supernet).
         pretrained: Load the weights that ``pretrained_cfg`` points to.
         resolution: Input side in pixels to note in ``pretrained_cfg``; by default the space's.
         kwargs: What timm's EfficientNet and ResNet or our ShuffleNet take; what shapes the architecture is fixed and

@@ -1,6 +1,7 @@
 """The GreedyNAS spaces: one block to choose per layer, or the identity (arXiv 2003.11236).
 
-Widths and strides as in the released GreedyNAS networks; 7 choices a layer, or 13 with squeeze-and-excitation.
+Widths and strides as in the released GreedyNAS networks; 7 choices a layer, or 13 with squeeze-and-excitation. Those 13
+have no lite form, which drops squeeze-and-excitation: half of them would be the other half.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-FormName = Literal["search", "final"]
+FormName = Literal["search", "final", "lite"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Form:
     block_act: str
     se: bool = False
     expand_single: bool = True
+
+    @property
+    def lite(self) -> Form:
+        """The same with ReLU6 and without squeeze-and-excitation, as EfficientNet-Lite did it; maybe itself."""
+        return replace(self, stem_act="relu6", block_act="relu6", se=False)
 
 
 @dataclass(frozen=True)

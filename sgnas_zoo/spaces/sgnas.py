@@ -1,6 +1,7 @@
 """The SGNAS spaces: six expansion groups a layer, each a depthwise 3 x 3, 5 x 5, 7 x 7 or skipped (arXiv 2103.07289).
 
 Rows as in the released ImageNet and CIFAR configurations: same widths, CIFAR keeps the first two strides at 1.
+On CIFAR the final form has ReLU6 and no squeeze-and-excitation already: the lite form is the same.
 """
 
 from __future__ import annotations

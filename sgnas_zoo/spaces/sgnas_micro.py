@@ -1,4 +1,7 @@
-"""A space of our own for microcontroller-class budgets: about 1 to 8 MMACs at 32 pixels."""
+"""A space of our own for microcontroller-class budgets: about 1 to 8 MMACs at 32 pixels.
+
+Its final form has ReLU6 and no squeeze-and-excitation already: the lite form is the same.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from sgnas_zoo.errors import ArchError, SpaceError, unknown_name
 from sgnas_zoo.spaces.arch import Arch, Picks, parse_layers
@@ -35,7 +35,8 @@ class SearchSpace:
         kind: The kind of its blocks; it also says what precedes and follows the searched layers.
         rows: The stages.
         choices: The candidates; what they add is of the kind.
-        final: The form of stand-alone networks.
+        final: The form of stand-alone networks. The lite form follows from it, see ``Form.lite``: where final has ReLU6
+            and no squeeze-and-excitation already, both are the same.
         search: The form inside the supernet; ``final`` if left out.
         slots: Positions to decide per layer.
         stem_chs: Width of the stem.
@@ -118,10 +119,30 @@ class SearchSpace:
             )
 
     def form(self, name: FormName) -> Form:
-        """The form called "search" or "final"."""
-        if name not in ("search", "final"):
-            raise unknown_name("form", name, ("search", "final"))
-        return (self.search or self.final) if name == "search" else self.final
+        """The form called "search", "final" or "lite".
+
+        Raises:
+            UnknownNameError: If there is no form of that name.
+            SpaceError: If the space has no lite form: its blocks know none, or a choice brings squeeze-and-excitation.
+        """
+        if name not in get_args(FormName):
+            raise unknown_name("form", name, get_args(FormName))
+        if name not in self.forms:
+            raise SpaceError(
+                f"{self.name} has no lite form, as its blocks or its choices fix activation or squeeze-and-excitation: "
+                "say form='final' (--form final), or take a space that has one, such as sgnas_imagenet."
+            )
+        return {"search": self.search or self.final, "final": self.final, "lite": self.final.lite}[name]
+
+    @property
+    def forms(self) -> tuple[FormName, ...]:
+        """Names of its forms."""
+        return ("search", "final", "lite") if self.kind.has_lite(self) else ("search", "final")
+
+    @property
+    def standalone_forms(self) -> tuple[FormName, ...]:
+        """Names of the forms of stand-alone networks that differ: "final", and "lite" where that is another one."""
+        return ("final", "lite") if "lite" in self.forms and self.final.lite != self.final else ("final",)
 
     def merge(self, layer: int) -> Merge:
         """The variants of a layer, and how its slots lead to them."""
@@ -159,7 +180,12 @@ class SearchSpace:
         return SKIP if vanishes else self.kind.deployed(variant)
 
     def before(self, form: FormName, in_chans: int = 3) -> tuple[Block, ...]:
-        """What precedes the searched layers."""
+        """What precedes the searched layers.
+
+        Raises:
+            SpaceError: If the space has no such form.
+        """
+        self.form(form)
         return self.kind.before(self, form, in_chans)
 
     def after(self, num_classes: int) -> Block:

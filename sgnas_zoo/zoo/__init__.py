@@ -41,7 +41,7 @@ class ZooEntry:
     Args:
         name: timm name.
         space: Name of its search space.
-        form: "final" or "search".
+        form: "final", "lite" or "search".
         arch: Architecture string.
         paper: arXiv id of the paper it comes from.
         costs: ``resolution``, ``num_classes``, and the ``macs`` and ``params`` it has there.

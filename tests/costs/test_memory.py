@@ -41,7 +41,7 @@ def case(space, seed):
     rng = random.Random(seed)
     sides = [side for side in (32, 33, 64, 97, space.resolution) if side >= space.reduction]
     changes = {
-        "form": rng.choice(("final", "search")), "resolution": rng.choice(sides), "in_chans": rng.choice((1, 3)),
+        "form": rng.choice(space.forms), "resolution": rng.choice(sides), "in_chans": rng.choice((1, 3)),
         "num_classes": rng.choice((0, 10, 1000)), "precision": rng.choice(PRECISIONS),
     }  # fmt: skip
     return space.sample(rng), changes

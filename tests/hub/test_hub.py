@@ -42,6 +42,7 @@ MODELS = {
     "small classes": lambda: made(flops=200e6, num_classes=7),
     "cifar": lambda: made(model_name="sgnas", arch=CIFAR_ARCH, space="sgnas_cifar"),
     "search form": lambda: made(model_name="sgnas", arch=CIFAR_ARCH, space="sgnas_cifar", form="search"),
+    "lite form": lambda: made(flops=200e6, form="lite"),
     "named": lambda: made(model_name="sgnas_a"),
     "greedynas": lambda: made(model_name="greedynas", num_classes=0),
 }

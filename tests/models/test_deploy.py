@@ -1,5 +1,6 @@
 import copy
 import warnings
+from itertools import product
 
 import pytest
 import timm
@@ -77,8 +78,10 @@ def test_forty_networks_of_timm_compute_the_same(name):
     assert left < had or name == OTHERS[-1]
 
 
-@pytest.mark.parametrize("form", ["search", "final"])
-@pytest.mark.parametrize("space", ["sgnas_micro", "sgnas_cifar"])
+@pytest.mark.parametrize(
+    ("space", "form"),
+    [*product(["sgnas_micro", "sgnas_cifar"], ["search", "final"]), ("sgnas_imagenet", "lite")],
+)
 def test_every_form_of_a_space(space, form):
     arch = "-".join(["357"] * len(sgnas_zoo.SPACES[space].layers))
     model = lively(timm.create_model("sgnas", arch=arch, space=space, form=form))

@@ -1,15 +1,20 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from timm.models import EfficientNet, ResNet
+from torch import nn
 
-from sgnas_zoo.costs import COSTS, native_conditions
+from sgnas_zoo.costs import COSTS, Conditions, native_conditions
+from sgnas_zoo.errors import SpaceError
 from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.models.counting import count_macs, count_params
-from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces import SPACES, Choice, Form, Kernels
 
 FORMS = ("search", "final")
+EVERY = [(name, form) for name in SPACES for form in SPACES[name].forms]
 CONDITIONS = [  # resolution, num_classes, in_chans
     (224, 1000, 3),
     (97, 0, 1),
@@ -54,16 +59,15 @@ def test_there_are_spaces_to_check():
     assert len(SPACES) >= 4
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(("name", "form"), EVERY)
 def test_costs_are_what_torch_counts(name, form):
-    """Each space under all conditions, half of them in each form."""
-    check_costs(name, form, CONDITIONS[[*FORMS].index(form) :: len(FORMS)])
+    """Each space under all conditions, its forms in turn."""
+    forms = SPACES[name].forms
+    check_costs(name, form, CONDITIONS[forms.index(form) :: len(forms)])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(("name", "form"), EVERY)
 def test_costs_are_what_torch_counts_on_many(name, form):
     check_costs(name, form, 3 * CONDITIONS)
 
@@ -119,8 +123,7 @@ def test_identity_layers_are_absent():
     assert predicted(space.parse("-".join(texts)), conditions) == counted(space.parse("-".join(texts)), conditions)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(("name", "form"), EVERY)
 def test_forward(name, form):
     space = SPACES[name]
     model = built(space, form=form, num_classes=5, in_chans=2)
@@ -139,6 +142,59 @@ def test_activations_and_squeeze_follow_the_form():
     assert {"Hardswish", "SqueezeExcite"} <= kinds("final")
     assert "ReLU6" in kinds("search")
     assert "SqueezeExcite" not in kinds("search")
+
+
+@pytest.mark.parametrize("name", [name for name, form in EVERY if form == "lite"])
+def test_a_lite_network_has_relu6_and_no_squeeze_and_excitation(name):
+    model = built(SPACES[name], form="lite", num_classes=3)
+    kinds = [type(module) for module in model.modules()]
+    acts = {kind for kind in kinds if issubclass(kind, nn.ReLU6) or kind.__module__.startswith("torch.nn.modules.act")}
+    assert acts == {nn.ReLU6}
+    assert kinds.count(nn.ReLU6) == kinds.count(BatchNormAct2d) - sum(
+        isinstance(module, BatchNormAct2d) and isinstance(module.act, nn.Identity) for module in model.modules()
+    )
+    assert not {kind.__name__ for kind in kinds} & {"SqueezeExcite", "Sigmoid", "Hardsigmoid", "HardSwish", "Hardswish"}
+
+
+@pytest.mark.parametrize("name", ["sgnas_micro", "sgnas_cifar"])
+def test_where_final_is_lite_already_both_are_one_network(name):
+    space, images = SPACES[name], torch.randn(2, 3, 32, 32)
+    final, lite = (built(space, form=form) for form in ("final", "lite"))
+    assert torch.equal(final(images), lite(images))
+    assert space.standalone_forms == ("final",)
+    assert SGNAS.standalone_forms == ("final", "lite")
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if "lite" not in SPACES[name].forms])
+def test_a_space_without_a_lite_form_says_what_to_do(name):
+    space = SPACES[name]
+    for make in (
+        lambda: built(space, form="lite"),
+        lambda: native_conditions(space, form="lite"),
+        lambda: COSTS["macs"].table(space, Conditions("lite")),
+    ):
+        with pytest.raises(SpaceError, match=rf"^{name} has no lite form.*\(--form final\).*sgnas_imagenet\.$"):
+            make()
+
+
+def test_a_space_of_somebodys_own_has_a_lite_form_by_its_blocks():
+    own = replace(SGNAS, name="own", final=Form("relu", "swish", se=True), head_chs=64)
+    arch = own.sample(random.Random(3))
+    assert predicted(arch, native_conditions(own, form="lite")) == counted(arch, native_conditions(own, form="lite"))
+    assert own.forms == ("search", "final", "lite")
+    squeezing = replace(own, choices=(*own.choices, Choice("s", Kernels((3,), se=True))))
+    assert squeezing.forms == ("search", "final")
+
+
+@pytest.mark.parametrize(("token", "same"), [("35", True), ("3", False)])
+def test_a_lite_network_has_the_tensors_of_the_search_form_but_for_layers_of_one_slot(token, same):
+    """Why weights are not inherited into it."""
+    text = "-".join([token] * len(SGNAS.layers))
+    shapes = [
+        {name: tensor.shape for name, tensor in built(SGNAS, text, form).state_dict().items()}
+        for form in ("search", "lite")
+    ]
+    assert (shapes[0] == shapes[1]) is same
 
 
 @pytest.mark.parametrize(("name", "reductions"), [("sgnas_imagenet", [2, 4, 8, 16, 32]), ("sgnas_cifar", [1, 2, 4, 8])])

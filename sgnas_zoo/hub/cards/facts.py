@@ -51,7 +51,7 @@ def model_facts(config: Fields, evaluation: Fields) -> Facts:
         "arch": None if arch is None else f"`{arch}`",
         "space": None if arch is None else arch.space.name,
         "legend": arch and arch.space.kind.legend,
-        "form": code(record.text("form") or config.part("model_args").text("form") or "final"),
+        "form": _form(record.text("form") or config.part("model_args").text("form")),
         "classes": f"{classes:,.0f}",
         "resolution": f"{size[-1]:,.0f}" if size else None,
         "untrained": weights == "untrained",
@@ -154,7 +154,7 @@ def profile_facts(config: Fields, evaluation: Fields) -> Facts:
     shares = {name: held.number(name) for name in ("median_error", "p90_error")}
     return {
         "space": space.name,
-        "form": code(config.text("form") or "final"),
+        "form": _form(config.text("form")),
         "named": {name.replace("_", " "): value for name, value in named.items()},
         "versions": ", ".join(config.part("versions").shown()),
         "nets": held.number("nets"),
@@ -163,6 +163,11 @@ def profile_facts(config: Fields, evaluation: Fields) -> Facts:
         "fixed": config.number("fixed_ms"),
         "scale": config.number("scale"),
     }
+
+
+def _form(name: str | None) -> str:
+    """The name of a form, and what the lite one leaves out."""
+    return code(name or "final") + " (ReLU6, no squeeze-and-excitation)" * (name == "lite")
 
 
 def _trained_on(record: Fields, weights: str, classes: float) -> str | None:

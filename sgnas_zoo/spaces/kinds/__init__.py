@@ -62,6 +62,13 @@ class BlockKind(Protocol[V]):
         """What a layer is with one more choice."""
         ...
 
+    def has_lite(self, space: SearchSpace) -> bool:
+        """Whether a space has the form "lite": networks with other activations and without squeeze-and-excitation.
+
+        It has none where choices bring that: several architectures would be one network.
+        """
+        ...
+
     def problems(self, space: SearchSpace) -> list[str]:
         """What is wrong with a space, beyond what every space has to be."""
         ...
@@ -107,7 +114,7 @@ class Networks(Protocol):
 
         Args:
             arch: The architecture.
-            form: "final" or "search".
+            form: "final", "lite" or "search".
             kwargs: As timm passes them to a model class: ``num_classes``, ``in_chans``, ``act_layer``, ...
         """
         ...

@@ -21,7 +21,7 @@ from sgnas_zoo.search.budgets import check_budget_name, plain
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.search.knee import knee
 from sgnas_zoo.search.ranges import check_range
-from sgnas_zoo.spaces import SPACES
+from sgnas_zoo.spaces import SPACES, FormName
 from sgnas_zoo.training.data.loaders import check_classes
 from sgnas_zoo.training.data.sources import LabelledImages, Source, load_images
 from sgnas_zoo.training.fronts.verticals import ERROR, PREDICTED, TOP1, measured, predicted, second_cost
@@ -42,7 +42,7 @@ def generate_front(space: str, **options: Any) -> dict[str, Any]:
             ``generator``, ``profile`` (for latency), ``measure`` (False; True measures latencies on this machine),
             ``dataset`` (Hub id or folder: top-1 of inherited weights is then measured on its test split), ``images``
             (2000 of it at most), ``image_column``, ``label_column``, ``workers`` (2 decoding processes),
-            ``resolution`` and ``precision``, as in ``generate``.
+            ``form``, ``resolution`` and ``precision``, as in ``generate``.
 
     Returns:
         As plain data: ``points`` by rising budget, each with ``requested``, ``arch``, every cost, and ``top1`` with its
@@ -135,7 +135,7 @@ def plan_front(
     space: str, *, cost: str | None = None, points: int = 20, pretrained: Pretrained = False,
     generator: ArchGenerator | str | Path | None = None, profile: ProfileLike | None = None, measure: bool = False,
     dataset: str | Path | None = None, images: int = 2000, image_column: str | None = None,
-    label_column: str | None = None, workers: int = 2, resolution: int | None = None,
+    label_column: str | None = None, workers: int = 2, form: FormName | None = None, resolution: int | None = None,
     precision: Precision | None = None,
 ) -> PlannedFront:  # fmt: skip
     """Put a front together, and refuse what cannot be made before anything is generated; see ``generate_front``."""
@@ -143,7 +143,7 @@ def plan_front(
     check_budget_name(cost)
     _check(cost, points, pretrained, profile, measure, dataset)
     conditions = {"resolution": resolution, "precision": precision}
-    asked = {"space": space, "generator": generator, "profile": profile, "measure": measure, **conditions}
+    asked = {"space": space, "form": form, "generator": generator, "profile": profile, "measure": measure, **conditions}
     request = replace(parse(asked, pretrained=pretrained), budgets={cost: [math.inf]})  # amounts follow from the range
     resolved = resolve(request)
     priced = resolved.profile if BUDGETS[cost].profiled else COSTS[BUDGETS[cost].cost]

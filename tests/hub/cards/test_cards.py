@@ -169,6 +169,10 @@ def test_an_untrained_model_says_so_first():
     assert "ms" not in re.sub(r"\W", " ", body).split()
 
 
+def test_a_lite_network_says_what_that_is():
+    assert "in the `lite` (ReLU6, no squeeze-and-excitation) form" in card(changed(MODEL, ["zoo", "form"], "lite"))
+
+
 @pytest.mark.parametrize("form", ["search", "final"])
 def test_inherited_weights(form):
     source = {"id": "me/supernet@v1", "revision": COMMIT, "sha256": DIGEST}

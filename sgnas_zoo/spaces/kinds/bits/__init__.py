@@ -106,6 +106,10 @@ class BitsKind:
         """The bits of the one choice that a convolution has."""
         return adds
 
+    def has_lite(self, space: SearchSpace) -> bool:
+        """Never: activations are quantised from 0 on as they are."""
+        return False
+
     def problems(self, space: SearchSpace) -> list[str]:
         """What timm's ResNet cannot be."""
         checks = [

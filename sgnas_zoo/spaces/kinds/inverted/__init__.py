@@ -66,6 +66,10 @@ class InvertedKind:
         """The one choice that a layer has."""
         return adds
 
+    def has_lite(self, space: SearchSpace) -> bool:
+        """Always: no block has squeeze-and-excitation, and all take the form's activation."""
+        return True
+
     def problems(self, space: SearchSpace) -> list[str]:
         """What makes no block."""
         adds = [choice.adds for choice in space.choices]

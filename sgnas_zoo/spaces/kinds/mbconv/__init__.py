@@ -118,6 +118,10 @@ class MBConvKind:
         """The kernels of both, in rising order."""
         return Kernels(tuple(sorted(so_far.kernels + adds.kernels)), so_far.se or adds.se)
 
+    def has_lite(self, space: SearchSpace) -> bool:
+        """Unless a choice brings squeeze-and-excitation."""
+        return not any(choice.adds.se for choice in space.choices)
+
     def problems(self, space: SearchSpace) -> list[str]:
         """What timm cannot build."""
         adds = [choice.adds for choice in space.choices]

@@ -103,6 +103,10 @@ class ShuffleKind:
         """The kernels of one and the width of the other."""
         return Branch(tuple(sorted(so_far.kernels + adds.kernels)), so_far.scale + adds.scale)
 
+    def has_lite(self, space: SearchSpace) -> bool:
+        """Never: EfficientNet-Lite is a form of inverted residuals."""
+        return False
+
     def problems(self, space: SearchSpace) -> list[str]:
         """What makes no block."""
         adds = [choice.adds for choice in space.choices]
