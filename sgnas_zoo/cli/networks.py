@@ -19,15 +19,18 @@ def load_named(name: str) -> nn.Module:
     """A model by folder, Hub repo, or a name of this zoo or of timm; its record says where its weights are untrained.
 
     What lies in a folder or a repo comes with its weights, and so does a name with a tag that has some
-    (``resnet18.a1_in1k``). Other names come with fresh weights.
+    (``resnet18.a1_in1k``), or one of this zoo whose weights are in the package (``sgnas_micro_8m``). Other names come
+    with fresh weights.
     """
     from timm.models import is_model_pretrained
 
     from sgnas_zoo.api.create import create_model, is_model
     from sgnas_zoo.hub.names import read_name
     from sgnas_zoo.models.origin import mark_untrained
+    from sgnas_zoo.zoo import zoo_entries
 
-    weighty = read_name(name, is_model) is not None or ("." in name and is_model_pretrained(name))
+    weighty = read_name(name, is_model) is not None
+    weighty |= is_model_pretrained(name) and ("." in name or name in zoo_entries())
     with told():
         warnings.simplefilter("ignore", UntrainedWarning)  # the commands say it at their end
         model = create_model(name, pretrained=weighty).eval()

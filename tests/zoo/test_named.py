@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 
 import sgnas_zoo
+from sgnas_zoo.cli.networks import load_named
 from sgnas_zoo.errors import NewHeadWarning, PretrainedError, UnknownNameError
 from sgnas_zoo.files import read_config
 from sgnas_zoo.models.counting import count_macs, count_params
+from sgnas_zoo.models.origin import weights_of
 from sgnas_zoo.zoo import ARTIFACTS, zoo_entries
 
 TRAINED = [name for name in zoo_entries() if zoo_entries()[name].weights]
@@ -100,3 +102,8 @@ def test_what_there_is_not_names_what_there_is():
         sgnas_zoo.create_model(TRAINED[0], pretrained="cifar10")
     with pytest.raises(PretrainedError, match="log in with"):
         timm.create_model(TRAINED[0], pretrained=True, token="t")
+
+
+def test_commands_load_weights_that_are_in_the_package():
+    assert weights_of(load_named(TRAINED[0])) == "retrained"
+    assert weights_of(load_named("sgnas_a")) == "untrained"
