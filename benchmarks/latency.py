@@ -35,6 +35,8 @@ THEIRS = {
 }  # fmt: skip
 """Top-1 on ImageNet of timm's default weights, as timm's results-imagenet.csv has them."""
 RUNTIMES_TIMED, YARDSTICK = ("torch", "onnxruntime"), "efficientnet_lite0"
+SMALL_KERNELS = "-".join(["3333"] * 10 + ["333333"] * 9)
+"""An architecture without large kernels, of about as many MACs as the yardstick."""
 BATCHES, ROUNDS = (1, 16), 30
 
 
@@ -73,6 +75,7 @@ def parts() -> dict[str, tuple[int, dict[str, float]]]:
         "lite": _variant(arch, final.lite),
         "lite, 5 x 5 for 7 x 7": _variant(arch, final.lite, most=5),
         "lite, all 3 x 3": _variant(arch, final.lite, most=3),
+        "lite, SMALL_KERNELS": _variant(arch.space.parse(SMALL_KERNELS), final.lite),
     }
     models = {**made, YARDSTICK: timm.create_model(YARDSTICK).eval()}
     rows = side_by_side(models, _setups(1), resolution=224, rounds=ROUNDS)

@@ -74,7 +74,7 @@ def choose_form(
         except BudgetError as error:
             missed.append(error)
     if not found:
-        raise missed[0]
+        raise missed[-1]  # that of the lite form, whose blocks do less, so its range begins lower
     best = max(found, key=lambda one: one.macs)
     chosen = best if SPEND * best.macs > found[0].macs else found[0]
     if len(space.standalone_forms) > 1:

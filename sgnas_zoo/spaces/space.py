@@ -141,8 +141,13 @@ class SearchSpace:
 
     @property
     def standalone_forms(self) -> tuple[FormName, ...]:
-        """Names of the forms of stand-alone networks that differ: "final", and "lite" where that is another one."""
-        return ("final", "lite") if "lite" in self.forms and self.final.lite != self.final else ("final",)
+        """Names of the forms of stand-alone networks that take other times: "final", and "lite" where that does less.
+
+        It does where it drops squeeze-and-excitation, or an activation that is dearer than ReLU.
+        """
+        final = self.final
+        dearer = final.se or not {final.stem_act, final.block_act} <= {"relu", "relu6"}
+        return ("final", "lite") if dearer and "lite" in self.forms else ("final",)
 
     def merge(self, layer: int) -> Merge:
         """The variants of a layer, and how its slots lead to them."""
