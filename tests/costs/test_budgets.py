@@ -1,4 +1,4 @@
-"""README's cost of one's own: a keyword, an option, an objective and a row of cards without a line more."""
+"""The cost in docs/extend.md: a keyword, an option, an objective and a row of cards without a line more."""
 
 import inspect
 import json
@@ -18,7 +18,9 @@ from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.searching.search import Search, cost_tables
 
 OWN = re.search(
-    r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8").partition("## Add a cost")[2], re.DOTALL
+    r"```python\n(.*?)```",
+    (ROOT / "docs" / "extend.md").read_text(encoding="utf-8").partition("## Add a cost")[2],
+    re.DOTALL,
 )[1]
 
 
