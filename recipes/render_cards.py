@@ -5,7 +5,8 @@
 What: measures the default generator against the published answers and over its range, and writes its card and those of
     the other artifacts in the package and in ``hub_cards/``, which hold what was measured of them, and the pages of
     comparisons of search strategies from their records (``comparison.json``). Plots of fronts are drawn from the same
-    records, and so is the picture of README. A test renders cards and pages again and compares, so that no figure is typed.
+    records, and so is the picture of README. A test renders cards and pages again and compares, so that no figure is
+    typed.
 Hardware: any CPU, seconds.
 """
 

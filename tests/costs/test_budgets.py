@@ -17,11 +17,8 @@ from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.searching.search import Search, cost_tables
 
-OWN = re.search(
-    r"```python\n(.*?)```",
-    (ROOT / "docs" / "extend.md").read_text(encoding="utf-8").partition("## Add a cost")[2],
-    re.DOTALL,
-)[1]
+PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+OWN = re.search(r"```python\n(.*?)```", PAGE.partition("## Add a cost")[2], re.DOTALL)[1]
 
 
 @pytest.fixture
