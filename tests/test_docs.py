@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from places import ROOT
 
+from sgnas_zoo import __version__
 from sgnas_zoo.files import read_config
 from sgnas_zoo.zoo import ARTIFACTS, zoo_entries
 
@@ -52,6 +55,50 @@ def test_every_committed_card_is_what_its_artifact_renders_to():
         embedded = cards.ARTIFACTS / path
         assert not embedded.parent.is_dir() or embedded.read_bytes() == content
     assert cards.agreement().slots >= 0.95
+
+
+def test_the_picture_of_readme_is_drawn_from_its_record(tmp_path):
+    cards = load(ROOT / "recipes" / "render_cards.py")
+    record = read_config(ARTIFACTS / cards.PICTURED / "evaluation.json")
+    assert cards.PICTURE.stat().st_size < 100_000
+
+    def differs(evidence):
+        cards.draw_picture(tmp_path / "front.png", evidence)
+        drawn, kept = (
+            np.asarray(Image.open(path).convert("L"), float) for path in (tmp_path / "front.png", cards.PICTURE)
+        )
+        return np.abs(drawn - kept).mean()
+
+    assert differs(record) < 0.2  # not its bytes: another release of matplotlib may draw a letter otherwise
+    record["budgets"][5]["top1"] -= 1
+    assert differs(record) > 0.4
+
+
+def test_the_readme_states_the_top1_of_the_records():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, tag in (
+        ("sgnas_micro", "cifar10"),
+        ("sgnas_imagenet", "cifar10_r64"),
+        ("sgnas_imagenet", "tiny_imagenet_r64"),
+    ):
+        part = "_tiny_imagenet" if tag.startswith("tiny") else ""
+        rows = read_config(ARTIFACTS / f"{name}{part}_supernet" / "evaluation.json")["budgets"]
+        top1 = [row["top1"] for row in rows]
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | `{tag}` |"))
+        assert f"| {min(top1):.1f} to {max(top1):.1f} % |" in row
+
+
+def test_python_runs_the_package():
+    run = [sys.executable, "-m", "sgnas_zoo", "--version"]
+    assert (
+        subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout.strip().endswith(__version__)
+    )
+
+
+def test_the_version_is_written_once():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in project
+    assert not re.search(r"^version = \"", project, re.MULTILINE)
 
 
 @pytest.mark.slow
