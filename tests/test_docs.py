@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from PIL import Image
 from places import ROOT
 
 from sgnas_zoo import __version__
+from sgnas_zoo.cli.main import main
 from sgnas_zoo.files import read_config
 from sgnas_zoo.zoo import ARTIFACTS, zoo_entries
 
@@ -93,6 +95,12 @@ def test_python_runs_the_package():
     assert (
         subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout.strip().endswith(__version__)
     )
+
+
+def test_a_shell_can_complete_commands_and_options():
+    complete = ShellComplete(main, {}, "sgnas-zoo", "_SGNAS_ZOO_COMPLETE").get_completions
+    assert "generate" in [item.value for item in complete([], "gen")]
+    assert [item.value for item in complete(["generate"], "--fl")] == ["--flops", "--flash"]
 
 
 def test_the_version_is_written_once():
