@@ -1,9 +1,10 @@
 """The code blocks of README and docs; run as a script, it runs those of one page and prints what became of them.
 
-    python documented.py PAGE
+    python documented.py PAGE [REASON]
 
 Python blocks of a page share one namespace, in order; one whose first line is ``# NAME.py`` is written to that file and
-imported. Commands are called in this process. All happens in the working directory.
+imported. Commands are called in this process. All happens in the working directory. Blocks that are "not run" for this
+reason are run, too.
 """
 
 from __future__ import annotations
@@ -207,12 +208,17 @@ def run_python(block, names):
     return True, said.getvalue()
 
 
-def run_page(text):
-    """Run what a page shows; gives the number of blocks that ran, and the lines that say what went wrong."""
+def run_page(text, reason=None):
+    """Run what a page shows; gives the number of blocks that ran, and the lines that say what went wrong.
+
+    Args:
+        text: The page.
+        reason: Blocks that are not run for this reason are run, too.
+    """
     count, mistakes, names = 0, [], {"__name__": "page"}
     sys.path.insert(0, os.getcwd())
     for block in blocks(text):
-        if not block.runs:
+        if not (block.runs or (reason and block.not_run == reason)):
             continue
         count += 1
         if block.language == "python":
@@ -232,5 +238,5 @@ def run_page(text):
 
 
 if __name__ == "__main__":
-    ran, wrongs = run_page(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    ran, wrongs = run_page(Path(sys.argv[1]).read_text(encoding="utf-8"), *sys.argv[2:])
     print(json.dumps({"ran": ran, "mistakes": wrongs}))

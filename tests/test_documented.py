@@ -3,11 +3,15 @@
 import json
 import os
 import re
+import shutil
 
 import documented
 import pytest
 import warm
 from documented import PAGES, ROOT, blocks
+from local_hub import LocalHub
+
+from sgnas_zoo.zoo import ARTIFACTS
 
 SLOW = {"docs/train.md", "docs/fine-tuning.md", "docs/memory.md"}
 """Pages that train or export."""
@@ -38,6 +42,20 @@ def test_what_a_page_shows_runs_and_prints_what_it_says(page, tmp_path):
     found = run(ROOT / page, tmp_path)
     assert not found["mistakes"], "\n".join(found["mistakes"])
     assert found["ran"] == RUN[page]
+
+
+@pytest.mark.slow
+def test_what_needs_an_account_runs_against_a_local_hub(tmp_path):
+    for artifact, name in (("sgnas_imagenet_supernet", "supernet"), ("sgnas_micro_8m", "model"),
+                           ("sgnas_imagenet_supernet_generator", "generator")):  # fmt: skip
+        shutil.copytree(ARTIFACTS / artifact, tmp_path / "runs" / name)
+    with LocalHub() as hub:
+        environment = {**hub.environment(tmp_path / "home", hub.add_user("me")), "PYTHONPATH": str(ROOT)}
+        page = [ROOT / "tests" / "documented.py", ROOT / "docs" / "hub.md", "needs a Hub account"]
+        done = warm.run(*page, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == {"ran": 3, "mistakes": []}
+        assert {"me/sgnas-350m", "me/sgnas-supernet", "me/sgnas-generator"} == set(hub.repos)
 
 
 def test_every_block_is_known():
