@@ -5,7 +5,8 @@
 What: measures the default generator against the published answers and over its range, and writes its card and those of
     the other artifacts in the package and in ``hub_cards/``, which hold what was measured of them, and the pages of
     comparisons of search strategies from their records (``comparison.json``). Plots of fronts are drawn from the same
-    records. A test renders cards and pages again and compares, so that no figure is typed.
+    records, and so is the picture of README. A test renders cards and pages again and compares, so that no figure is
+    typed.
 Hardware: any CPU, seconds.
 """
 
@@ -18,6 +19,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +36,8 @@ from sgnas_zoo.hub.cards import CURVES, EVALUATION, PLOTS, card_files
 from sgnas_zoo.hub.generators import default_generator
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.training.evidence import plot_evidence
+from sgnas_zoo.training.evidence import binomial_error, plot_evidence
+from sgnas_zoo.training.plots import Panel, Series, plot_panels
 from sgnas_zoo.training.searching.report import plot_comparison, report
 from sgnas_zoo.zoo import ARTIFACTS
 
@@ -48,6 +51,10 @@ ORIGIN = (
     "the whole range of the space. It comes with the package, as the generator that sgnas_zoo.generate and "
     "create_model use where none is named."
 )
+PICTURE = HERE.parent / "docs" / "front.png"
+PICTURED = "sgnas_micro_supernet"
+CHOSEN = (1, 5, 9)
+"""Which networks of that record README's picture shows as generated for a budget."""
 COVERED = "277 to 441 million convolution MACs without squeeze-and-excitation"
 
 
@@ -126,8 +133,25 @@ def render() -> dict[str, bytes]:
     return files
 
 
+def draw_picture(path: Path, evidence: Mapping[str, Any]) -> None:
+    """Draw README's picture: three generated networks, the line of all that were generated, and random ones."""
+    rows, images = evidence["budgets"], evidence["dataset"]["rows"]
+    points = [(row["achieved"] / 1e6, row["top1"]) for row in rows]
+    three = [points[number] for number in CHOSEN]
+    found = [(row["requested"] / 1e6, top1) for row in rows for top1 in row["random_top1"]]
+    series = {
+        "three generated networks": Series(three, [binomial_error(top1, images) for _, top1 in three]),
+        "random networks of as many MACs": Series(found),
+        f"all {len(rows)} generated networks": Series(points, line="straight", marked=False),
+    }
+    budgets = [rows[number]["requested"] / 1e6 for number in CHOSEN]
+    y = "top-1 on the CIFAR-10 test images with inherited weights, % (± standard error)"
+    plot_panels(path, [Panel("million MACs", y, series, budgets, title="sgnas_micro: networks for three budgets")])
+
+
 def draw() -> None:
-    """Draw the plots of supernets and comparisons anew from their records."""
+    """Draw README's picture and the plots of supernets and comparisons anew from their records."""
+    draw_picture(PICTURE, read_config(ARTIFACTS / PICTURED / EVALUATION))
     for record in sorted(ARTIFACTS.glob(f"*/{EVALUATION}")):
         evidence, config = read_config(record), read_config(record.with_name(CONFIG))
         if "budgets" in evidence:

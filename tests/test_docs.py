@@ -4,9 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
+from PIL import Image
 from places import ROOT
 
+from sgnas_zoo import __version__
+from sgnas_zoo.cli.main import main
 from sgnas_zoo.files import read_config
 from sgnas_zoo.zoo import ARTIFACTS, zoo_entries
 
@@ -28,8 +33,8 @@ def test_ci_runs_the_readmes_test_command_word_for_word():
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_models_tables_of_the_readme_show_the_recorded_figures():
-    lines = (ROOT / "README.md").read_text().splitlines()
+def test_the_tables_of_models_show_the_recorded_figures():
+    lines = (ROOT / "docs" / "weights.md").read_text().splitlines()
     for name in zoo_entries():
         entry = zoo_entries()[name]
         macs, params = entry.costs["macs"] / 1e6, entry.costs["params"] / 1e6
@@ -38,7 +43,7 @@ def test_the_models_tables_of_the_readme_show_the_recorded_figures():
             assert f"{row} {entry.published['top1']} |" in lines
         for tag, weights in entry.weights.items():
             metrics = read_config(ARTIFACTS / weights.folder / "config.json")["zoo"]["metrics"]
-            card = f"[`{tag}`](hub_cards/{weights.folder}/README.md)"
+            card = f"[`{tag}`](../hub_cards/{weights.folder}/README.md)"
             assert f"{row} {card} | {metrics['top1']:.1f} |" in lines
 
 
@@ -52,6 +57,56 @@ def test_every_committed_card_is_what_its_artifact_renders_to():
         embedded = cards.ARTIFACTS / path
         assert not embedded.parent.is_dir() or embedded.read_bytes() == content
     assert cards.agreement().slots >= 0.95
+
+
+def test_the_picture_of_readme_is_drawn_from_its_record(tmp_path):
+    cards = load(ROOT / "recipes" / "render_cards.py")
+    record = read_config(ARTIFACTS / cards.PICTURED / "evaluation.json")
+    assert cards.PICTURE.stat().st_size < 100_000
+
+    def differs(evidence):
+        cards.draw_picture(tmp_path / "front.png", evidence)
+        drawn, kept = (
+            np.asarray(Image.open(path).convert("L"), float) for path in (tmp_path / "front.png", cards.PICTURE)
+        )
+        return np.abs(drawn - kept).mean()
+
+    assert differs(record) < 0.2  # not its bytes: another release of matplotlib may draw a letter otherwise
+    record["budgets"][5]["top1"] -= 1
+    assert differs(record) > 0.4
+
+
+def test_the_readme_states_the_top1_of_the_records():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, tag in (
+        ("sgnas_micro", "cifar10"),
+        ("sgnas_imagenet", "cifar10_r64"),
+        ("sgnas_imagenet", "tiny_imagenet_r64"),
+    ):
+        part = "_tiny_imagenet" if tag.startswith("tiny") else ""
+        rows = read_config(ARTIFACTS / f"{name}{part}_supernet" / "evaluation.json")["budgets"]
+        top1 = [row["top1"] for row in rows]
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | `{tag}` |"))
+        assert f"| {min(top1):.1f} to {max(top1):.1f} % |" in row
+
+
+def test_python_runs_the_package():
+    run = [sys.executable, "-m", "sgnas_zoo", "--version"]
+    assert (
+        subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout.strip().endswith(__version__)
+    )
+
+
+def test_a_shell_can_complete_commands_and_options():
+    complete = ShellComplete(main, {}, "sgnas-zoo", "_SGNAS_ZOO_COMPLETE").get_completions
+    assert "generate" in [item.value for item in complete([], "gen")]
+    assert [item.value for item in complete(["generate"], "--fl")] == ["--flops", "--flash"]
+
+
+def test_the_version_is_written_once():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in project
+    assert not re.search(r"^version = \"", project, re.MULTILINE)
 
 
 @pytest.mark.slow

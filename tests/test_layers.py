@@ -19,6 +19,7 @@ LAYERS = (
     {"api"},
     {"integrations", "training"},
     {"cli"},
+    {"__main__"},
 )
 """Parts of the package, from below. Those of one layer know nothing of each other; the lowest is small helpers."""
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -2,4 +2,5 @@
 
 from sgnas_zoo.cli.main import run
 
-run()
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,4 @@
-"""README's cost of one's own: a keyword, an option, an objective and a row of cards without a line more."""
+"""The cost in docs/extend.md: a keyword, an option, an objective and a row of cards without a line more."""
 
 import inspect
 import json
@@ -17,9 +17,8 @@ from sgnas_zoo.errors import BudgetError
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.training.searching.search import Search, cost_tables
 
-OWN = re.search(
-    r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8").partition("## Add a cost")[2], re.DOTALL
-)[1]
+PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+OWN = re.search(r"```python\n(.*?)```", PAGE.partition("## Add a cost")[2], re.DOTALL)[1]
 
 
 @pytest.fixture

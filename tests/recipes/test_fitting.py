@@ -144,7 +144,7 @@ def wait_for_step(process, folder, least):
     return found[-1]
 
 
-# --- the chain, as the README says it
+# --- the chain, as docs/train.md says it
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What README says of a search space of one's own, run word for word as far as images and steps go."""
+"""What docs/extend.md says of a search space of one's own, run word for word as far as images and steps go."""
 
 import json
 import re
@@ -14,18 +14,18 @@ from sgnas_zoo.cli.main import main
 
 
 def section():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
     return text.partition("## Add a search space")[2].partition("\n## ")[0]
 
 
 def commands():
-    """README's commands, each as its words without the program."""
+    """Its commands, each as its words without the program."""
     lines = re.findall(r"^\$ (.*)$", section(), re.MULTILINE)
     return [line.split() for line in lines]
 
 
 @pytest.mark.slow
-def test_readmes_space_is_trained_generated_from_and_loaded(colours, tmp_path):
+def test_the_documented_space_is_trained_generated_from_and_loaded(colours, tmp_path):
     (tmp_path / "my_spaces.py").write_text(re.search(r"```python\n(.*?)```", section(), re.DOTALL)[1])
     few = ["--workers", "0", "--epochs", "1", "--resolution", "32", "--batch-size", "24", "--holdout", "0.25"]
     more = {"train_supernet.py": [*few, "--eval-images", "8"], "train_generator.py": [*few[:4], "--batch-size", "4"]}

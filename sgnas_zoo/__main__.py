@@ -1,0 +1,6 @@
+"""``python -m sgnas_zoo`` is ``sgnas-zoo``."""
+
+from sgnas_zoo.cli.main import run
+
+if __name__ == "__main__":
+    run()
