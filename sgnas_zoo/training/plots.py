@@ -88,7 +88,10 @@ def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
         _draw(axes, panel, styles)
         handles, labels = axes.get_legend_handles_labels()
         legend = {**dict(zip(labels, handles, strict=True)), **legend}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize="small", frameon=False)
+    columns = 2 * len(panels)  # a third would not fit into the width
+    figure.legend(
+        legend.values(), legend.keys(), loc="outside lower center", ncols=columns, fontsize="small", frameon=False
+    )
     _save(figure, path)
 
 

@@ -4,9 +4,11 @@ import itertools
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import ArtifactError
@@ -154,3 +156,13 @@ def test_a_comparison_shows_means_over_seeds_by_rising_cost(tmp_path, drawn):
     plot_comparison(tmp_path / "b.png", {"cost": "flops", "rows": rows[::2], "totals": paid})  # one seed: no bars
     assert drawn[1].axes[0].containers[0][2] == ()
     assert "standard error" not in drawn[1].axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_legend_fits_into_the_picture(number, tmp_path):
+    names = [f"{name} networks of as many MACs" for name in ("generated", "random", "searched")]
+    panel = Panel("million MACs", "top-1, %", {name: Series([(1, 1), (2, 2)]) for name in names}, (1.5,))
+    plot_panels(tmp_path / "plot.png", [panel] * number)
+    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("L"))
+    assert pixels.min() == 0
+    assert (pixels[:, [0, 1, -2, -1]] == 255).all()
