@@ -57,7 +57,7 @@ class Config:
     high: float | None = option("Highest target in MACs; by default 5 % below the space's most.", None, Count())
     targets: int = option("Number of targets.", 36, click.IntRange(min=2))
     steps: Steps = group(Steps, epochs=50, batch_size=128)
-    objective: str | None = option("relaxed: all choices at once, weighted (default). sampled: single paths.", None)
+    objective: str | None = option("Objective: relaxed (all choices at once; default) or sampled (single paths).", None)
     spend: float | None = option(
         "Least share of a budget that its answers spend; 0 for none; by default 0.99.", None, click.FloatRange(0, 1)
     )

@@ -26,7 +26,7 @@ def choose_space(budgets: Mapping[str, Sequence[float]], among: Sequence[str], *
     if len(among) == 1 or not budgets:
         return among[0]
     side = conditions.get("resolution")
-    among = [name for name in among if side is None or int(side) >= SPACES[name].reduction] or among[:1]
+    among = [name for name in among if not isinstance(side, int) or side >= SPACES[name].reduction] or among[:1]
     asked = _Asked(budgets, conditions)
     met = [name for name in among if asked.is_met(name)]
     binding = [name for name in met if asked.is_spent(name)]

@@ -85,7 +85,7 @@ class Optim:
 class Augment:
     """What makes images and labels harder."""
 
-    crop: Literal["resized", "pad"] = option("resized: a random part (ImageNet); pad: shifted by pixels.", "resized")
+    crop: Literal["resized", "pad"] = option("Crop: resized (a random part) or pad (shifted by pixels).", "resized")
     label_smoothing: float = option("Label smoothing.", 0.1, PART)
 
 

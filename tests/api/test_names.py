@@ -160,7 +160,7 @@ def test_a_tag_of_timm_brings_its_weights(caught, monkeypatch):
         ("local-dir:gone", "no folder gone"), ("./gone", "no folder ./gone"), ("gone/", "no folder"),
         ("~/gone", "no folder"),
         ("a/b/c", "no folder 'a/b/c'"), ("..gone/x", "no folder"), ("local-dir:", "names nothing"),
-        ("hf-hub:", "names nothing"), ("hf-hub:net", "no Hub repo id"), ("hf-hub:me/a/b", "no Hub repo id"),
+        ("hf-hub:", "names nothing"), ("hf-hub:net", "not a Hub repo id"), ("hf-hub:me/a/b", "not a Hub repo id"),
         ("me/gone", "not in the cache"), ("me/net@v9", "not in the cache"), ("s3:me/net", "s3: is not a source"),
         ("gone", "Unknown model"), ("x" * 5000, "xxx"), ("a", "config.json"), ("me/net@", "USER/NAME"),
     ],

@@ -394,7 +394,7 @@ def test_transformers_loads_without_our_import_where_remote_code_is_allowed(hub,
     assert cli(hub, tmp_path, "push", made / "model", name, token=hub.token).returncode == 0
     assert "modeling_sgnas_zoo.py" not in hub.files(name)
     (folder / "modeling_sgnas_zoo.py").write_text("import os")
-    assert "not ours" in cli(hub, tmp_path, "push", folder, f"{name}-2", token=hub.token).stderr
+    assert "remote code of others" in cli(hub, tmp_path, "push", folder, f"{name}-2", token=hub.token).stderr
 
 
 # --- faults, each in a fresh process

@@ -245,7 +245,7 @@ def test_offline(monkeypatch):
         (GatedRepoError("401", response=hub_response(401)), "run `hf auth login`"),
         (
             DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub"),
-            "no public dataset on the Hub; check the name",
+            "nor a public dataset on the Hub; check the name",
         ),
         (ConnectionError("Couldn't reach 'a/b' on the Hub"), "Cannot reach the Hub for a/b"),
         (ValueError("Config name is missing.\nPlease pick"), "Cannot read a/b: Config name is missing; name a"),
