@@ -24,14 +24,11 @@ from sgnas_zoo.api.request import (
     parse,
     parse_many,
     reach,
-    refuse_token,
     whole,
 )  # fmt: skip
 from sgnas_zoo.api.resolve import Resolved, resolve
 from sgnas_zoo.costs import BUDGETS, COSTS, Precision, takes_budgets
-from sgnas_zoo.errors import BudgetError, PretrainedError, UnknownNameError, check_name, unknown_name
-from sgnas_zoo.files import read_config
-from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
+from sgnas_zoo.errors import BudgetError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model, warn_of_new_head
 from sgnas_zoo.hub.names import read_name
 from sgnas_zoo.models.builder import build_model
@@ -39,7 +36,7 @@ from sgnas_zoo.models.record import forget_request, remember
 from sgnas_zoo.search.budgets import Amount
 from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import Arch, FormName, families
-from sgnas_zoo.zoo import ARTIFACTS, ZooEntry, zoo_entries
+from sgnas_zoo.zoo import zoo_entries
 
 
 @takes_budgets(several=True)
@@ -187,38 +184,6 @@ def make(family: str, pretrained: Pretrained, asked: Mapping[str, Any], resolved
         model.pretrained_cfg.pop("state_dict")  # type: ignore[operator, union-attr]
     remember(model, arch, form)
     model.zoo = {**record, **check_budgets(model, resolved, kwargs)}  # type: ignore[assignment]
-    return model
-
-
-def make_named(entry: ZooEntry, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build what a named network's timm entry point was asked for.
-
-    Args:
-        entry: The network.
-        pretrained: Load the weights of its tag, or those that a ``pretrained_cfg`` among the keywords names.
-        kwargs: All other keywords.
-
-    Raises:
-        PretrainedError: If there are no weights.
-        BudgetError: If a token is among the keywords.
-    """
-    refuse_token(kwargs)
-    if pretrained and not names_weights(entry.name, kwargs):
-        raise PretrainedError(
-            f"No weights are published for {entry.name} yet; train it with the recipes, convert a released "
-            "checkpoint with `sgnas-zoo convert`, or load a saved folder with "
-            "timm.create_model('local-dir:FOLDER', pretrained=True)."
-        )
-    model = build_model(entry.name, entry.parsed(), entry.form, pretrained, **kwargs)
-    cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    record: dict[str, Any] = {"space": entry.space, "arch": entry.arch, "form": entry.form}
-    weights = entry.weights.get(cfg.get("tag") or "")
-    if weights and cfg.get("file") == str(ARTIFACTS / weights.folder / WEIGHTS):
-        del cfg["file"]  # a saved model does not say where the package lies
-        if pretrained:
-            record = read_config(ARTIFACTS / weights.folder / CONFIG)["zoo"]
-            warn_of_new_head(cfg["num_classes"], kwargs.get("num_classes"))
-    model.zoo = record  # type: ignore[assignment]
     return model
 
 

@@ -87,6 +87,15 @@ def test_other_classes_have_a_new_head(make):
     assert torch.equal(model.conv_stem.weight, make(TRAINED[0], pretrained=True).conv_stem.weight)
 
 
+@pytest.mark.parametrize("asked", [{"features_only": True}, {"num_classes": 0}, {"in_chans": 1}])
+def test_its_features_have_its_weights(asked):
+    model = timm.create_model(TRAINED[0], pretrained=True, **asked)
+    wanted, own = load_file(folder_of(*TAGGED[0]) / "model.safetensors"), model.state_dict()
+    key = next(key for key in own if key.endswith("blocks.1.0.conv_pw.weight") or key == "blocks_1.0.conv_pw.weight")
+    assert torch.equal(own[key], wanted["blocks.1.0.conv_pw.weight"])
+    assert model.zoo["weights"] == "retrained"
+
+
 def test_other_weights_than_its_own_are_not_taken_for_them(tmp_path):
     own = sgnas_zoo.save_model(timm.create_model(TRAINED[0]), tmp_path / "own")
     model = timm.create_model(

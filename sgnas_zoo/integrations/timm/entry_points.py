@@ -82,7 +82,7 @@ def _family(name: str) -> Callable[..., nn.Module]:
 
 def _entry_point(entry: ZooEntry) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, *, weights: str | None = None, **kwargs: Any) -> nn.Module:
-        from sgnas_zoo.api.create import make_named
+        from sgnas_zoo.api.named import make_named
         from sgnas_zoo.models.origin import warn_if_untrained
 
         model = make_named(entry, pretrained, kwargs)
