@@ -1,0 +1,221 @@
+"""The page itself, and the process that serves it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs.profile import Profile
+from sgnas_zoo.demo import answers, pictures
+from sgnas_zoo.demo.answers import SLIDERS, Asked, Offer
+from sgnas_zoo.demo.guard import Guard
+from sgnas_zoo.demo.networks import MOST_BYTES, MOST_PIXELS, name_picture, zip_folder
+from sgnas_zoo.demo.profiles import local_profiles
+from sgnas_zoo.errors import ArtifactError, ZooError
+
+PORTS = "7860 to 7959"
+"""Where gradio looks for a free port, where nobody names one."""
+KEPT_SECONDS = 600
+"""How long an upload or a download is kept."""
+MOST_WAITING = 64
+"""Requests that may wait at once; others are told to come again."""
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+Listener = Callable[..., Any]
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    profiles: Sequence[Profile] = (),
+    say: Callable[[str], object] = lambda line: None,
+) -> None:
+    """Serve the page until the process is told to end.
+
+    Args:
+        host: Address to listen at; 0.0.0.0 for everybody who can reach this machine.
+        port: Port; by default the first free one from 7860.
+        profiles: Device profiles to predict latencies by, beside those in the user's cache.
+        say: What is told, line by line.
+
+    Raises:
+        ArtifactError: If the port cannot be had.
+    """
+    known = [*profiles, *local_profiles()]
+    for offer in answers.offers().values():
+        answers.front(offer)  # the first visitor does not wait for it
+    with TemporaryDirectory(prefix="sgnas-zoo-demo-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build(known, folder)
+        try:
+            _, url, _ = page.launch(**_launching(host, port, folder))
+        except OSError:
+            raise ArtifactError(
+                f"Cannot serve at {host}, port {port or PORTS}: it is taken, or not of this machine; choose another "
+                "--port or --host."
+            ) from None
+        say(f"Serving {url} until Ctrl-C.")
+        try:
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+
+
+def _launching(host: str, port: int | None, folder: str) -> dict[str, Any]:
+    """How gradio serves: to nobody through a tunnel, with nothing from elsewhere, with bounded uploads."""
+    return {
+        "server_name": host,
+        "server_port": port,
+        "prevent_thread_lock": True,
+        "share": False,
+        "quiet": True,
+        "ssr_mode": False,
+        "footer_links": [],
+        "max_file_size": MOST_BYTES,
+        "theme": gr.themes.Default(**FONTS),
+        "css": pictures.style(),
+        "state_session_capacity": 200,
+        "app_kwargs": {"middleware": [Middleware(Guard, folder=folder)]},
+    }
+
+
+def build(profiles: Sequence[Profile], folder: str | Path) -> gr.Blocks:
+    """The page.
+
+    Args:
+        profiles: Device profiles.
+        folder: Where downloads are made.
+    """
+    first = next(iter(answers.offers().values()))
+    asked, _ = answers.ask(first, {name: own.start for name, own in answers.ranges(first).items()})
+    assert asked is not None
+    shown = _shown(asked, profiles)
+    with gr.Blocks(title="sgnas_zoo", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
+        gr.Markdown("# A network for your budget\nMove a slider: the network below keeps every budget.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                choices = [(f"{o.space}, trained on {o.dataset}", o.name) for o in answers.offers().values()]
+                space = gr.Dropdown(choices, value=first.name, label="Space", elem_id="space", filterable=False)
+                sliders, messages = zip(*(_slider(first, name) for name in SLIDERS), strict=True)
+                costs = gr.HTML(shown[0], elem_id="costs")
+            with gr.Column(scale=3, min_width=320):
+                gr.Markdown("## Architecture")
+                architecture = gr.HTML(shown[1], elem_id="architecture")
+                gr.Markdown("## Its place on the front")
+                place = gr.HTML(shown[2], elem_id="place")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                gr.Markdown("## Make it yourself")
+                python = gr.Code(shown[3], "python", label="Python", interactive=False, elem_id="python", lines=3,
+                                 wrap_lines=True, show_line_numbers=False, buttons=["copy"])  # fmt: skip
+                command = gr.Code(shown[4], "shell", label="Command line", interactive=False, elem_id="command",
+                                  lines=1, wrap_lines=True, show_line_numbers=False, buttons=["copy"])  # fmt: skip
+                make = gr.Button("Make the folder of this network", elem_id="make")
+                folder_message = gr.HTML(elem_id="folder-message")
+                download = gr.DownloadButton("Download", visible=False, elem_id="download")
+            with gr.Column(min_width=320):
+                gr.Markdown("## What does it see?")
+                picture = gr.File(label=f"A picture, at most {MOST_BYTES / 1e6:g} MB and {MOST_PIXELS / 1e6:g} "
+                                  "megapixels", file_types=["image"], elem_id="picture", height=140)  # fmt: skip
+                look = gr.Button("Look with this network", elem_id="look")
+                seen = gr.HTML(elem_id="seen")
+        kept = gr.Textbox(asked.text, visible=False)
+        found = [costs, architecture, place, python, command, kept]
+        answering = {"preprocess": False, "show_progress": "hidden", "api_visibility": "undocumented"}
+        for moved, slider in zip(SLIDERS, sliders, strict=True):
+            slider.input(partial(_move, profiles, moved), [space, *sliders], [*found, *messages, download],
+                         trigger_mode="always_last", **answering)  # fmt: skip
+        space.input(partial(_change, profiles), [space], [*found, *messages, download, *sliders], **answering)
+        slow = {"api_visibility": "undocumented", "concurrency_id": "networks", "concurrency_limit": 1}
+        gr.on([picture.upload, look.click], _look, [kept, picture], [seen], **slow)
+        picture.clear(lambda: "", None, [seen], show_progress="hidden", api_visibility="undocumented")
+        make.click(partial(_make, str(folder)), [kept], [download, folder_message], **slow)
+    page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+    return page
+
+
+def _slider(offer: Offer, name: str) -> tuple[gr.Slider, gr.HTML]:
+    """A budget's slider, and the message beside it."""
+    return gr.Slider(**_sliding(offer, name), elem_id=name), gr.HTML(elem_id=f"{name}-message")
+
+
+def _sliding(offer: Offer, name: str) -> dict[str, Any]:
+    """A budget's slider over an offer's range; none where all its networks cost the same."""
+    own = answers.ranges(offer).get(name)
+    if own is None:
+        return {"visible": False}
+    return {
+        "minimum": own.least, "maximum": own.most, "step": own.step, "value": own.start, "info": own.told,
+        "label": f"{BUDGETS[name].title.partition(',')[0]}, {BUDGETS[name].unit.partition(' ')[0]}", "visible": True,
+    }  # fmt: skip
+
+
+def _shown(asked: Asked, profiles: Sequence[Profile]) -> list[str]:
+    """What the page shows of an answer.
+
+    Raises:
+        BudgetError: If the bounds cannot be kept together.
+    """
+    answer = answers.find(asked, profiles)
+    drawn = [pictures.costs(answer), pictures.architecture(answer), pictures.place(answer)]
+    return [*drawn, asked.python, asked.command, asked.text]
+
+
+def _move(profiles: Sequence[Profile], moved: str, name: object, *values: object) -> list[Any]:
+    """Answer a slider; where nothing can be answered, the last answer stays beside a message."""
+    try:
+        offer = answers.offer_of(name)
+        asked, problems = answers.ask(offer, dict(zip(SLIDERS, values, strict=True)))
+        shown = _shown(asked, profiles) if asked else None
+    except ZooError as error:
+        shown, problems = None, {moved: str(error)}
+    messages = [pictures.problem(problems.get(each, "")) for each in SLIDERS]
+    if shown is None:
+        return [*(gr.skip() for _ in range(6)), *messages, gr.skip()]
+    return [*shown, *messages, gr.DownloadButton(visible=False)]
+
+
+def _change(profiles: Sequence[Profile], name: object) -> list[Any]:
+    """Change the space: its own ranges, and its first answer."""
+    try:
+        offer = answers.offer_of(name)
+    except ZooError:
+        return [gr.skip() for _ in range(7 + 2 * len(SLIDERS))]
+    starts = [own.start if (own := answers.ranges(offer).get(each)) else None for each in SLIDERS]
+    values = {each: start for each, start in zip(SLIDERS, starts, strict=True) if start is not None}
+    sliders = [gr.Slider(**_sliding(offer, each)) for each in SLIDERS]
+    return [*_move(profiles, SLIDERS[0], name, *(values.get(each) for each in SLIDERS)), *sliders]
+
+
+def _look(kept: str, path: str | None) -> str:
+    """Name what a picture shows."""
+    if path is None:
+        return pictures.problem("There is no picture yet; choose or drop one.")
+    try:
+        asked = answers.read_asked(kept)
+        return pictures.names(asked, *name_picture(asked, path))
+    except ZooError as error:
+        return pictures.problem(str(error))
+    except FileNotFoundError:
+        return pictures.problem("The picture is gone, as pictures are kept for minutes only; choose it again.")
+
+
+def _make(folder: str, kept: str) -> tuple[Any, str]:
+    """Write the folder of a network."""
+    try:
+        asked = answers.read_asked(kept)
+        path = zip_folder(asked, folder)
+    except ZooError as error:
+        return gr.skip(), pictures.problem(str(error))
+    label = f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)"
+    return gr.DownloadButton(label, value=str(path), visible=True), ""
