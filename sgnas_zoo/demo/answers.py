@@ -229,7 +229,7 @@ def read_asked(text: object) -> Asked:
     """
     try:
         told = json.loads(text if isinstance(text, str) and len(text) < 1000 else "")
-        name, budgets = told["offer"], told["budgets"]
+        name, budgets = told["offer"], dict(told["budgets"])
         values = {key: budgets[key] / BUDGETS[key].scale for key in SLIDERS if key in budgets}
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         raise BudgetError("The page has no network yet; move a slider.") from None

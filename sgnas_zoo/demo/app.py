@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from sgnas_zoo.costs import BUDGETS
+from sgnas_zoo.costs import BUDGETS, Budget
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.demo import answers, pictures
 from sgnas_zoo.demo.answers import SLIDERS, Asked, Offer
 from sgnas_zoo.demo.guard import Guard
-from sgnas_zoo.demo.networks import MOST_BYTES, MOST_PIXELS, name_picture, zip_folder
+from sgnas_zoo.demo.networks import MOST_MEGABYTES, MOST_MEGAPIXELS, name_picture, zip_folder
 from sgnas_zoo.demo.profiles import local_profiles
 from sgnas_zoo.errors import ArtifactError, ZooError
 
@@ -31,7 +31,6 @@ KEPT_SECONDS = 600
 MOST_WAITING = 64
 """Requests that may wait at once; others are told to come again."""
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-Listener = Callable[..., Any]
 
 
 def serve(
@@ -81,12 +80,40 @@ def _launching(host: str, port: int | None, folder: str) -> dict[str, Any]:
         "quiet": True,
         "ssr_mode": False,
         "footer_links": [],
-        "max_file_size": MOST_BYTES,
-        "theme": gr.themes.Default(**FONTS),
+        "max_file_size": MOST_MEGABYTES * 2**20,
+        "theme": _theme(),
         "css": pictures.style(),
         "state_session_capacity": 200,
         "app_kwargs": {"middleware": [Middleware(Guard, folder=folder)]},
     }
+
+
+def _theme() -> gr.themes.Base:
+    """Colours like those of the pictures, grey text that can be read, and the fonts that the reader's system has."""
+    grey = {"body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600",
+            "block_label_text_color": "*neutral_700", "block_title_text_color": "*neutral_800"}  # fmt: skip
+    dark = dict.fromkeys((f"{name}_dark" for name in grey), "*neutral_200")
+    return gr.themes.Default(primary_hue="blue", **FONTS).set(**grey, **dark)
+
+
+class Parts(NamedTuple):
+    """The components of the page. ``kept`` is the request that is answered: the page has it, the server has not."""
+
+    space: gr.Dropdown
+    sliders: Sequence[gr.Slider]
+    messages: Sequence[gr.HTML]
+    costs: gr.HTML
+    architecture: gr.HTML
+    place: gr.HTML
+    python: gr.Code
+    command: gr.Code
+    make: gr.Button
+    folder_message: gr.HTML
+    download: gr.DownloadButton
+    picture: gr.File
+    look: gr.Button
+    seen: gr.HTML
+    kept: gr.Textbox
 
 
 def build(profiles: Sequence[Profile], folder: str | Path) -> gr.Blocks:
@@ -99,54 +126,73 @@ def build(profiles: Sequence[Profile], folder: str | Path) -> gr.Blocks:
     first = next(iter(answers.offers().values()))
     asked, _ = answers.ask(first, {name: own.start for name, own in answers.ranges(first).items()})
     assert asked is not None
-    shown = _shown(asked, profiles)
     with gr.Blocks(title="sgnas_zoo", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
-        gr.Markdown("# A network for your budget\nMove a slider: the network below keeps every budget.")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                choices = [(f"{o.space}, trained on {o.dataset}", o.name) for o in answers.offers().values()]
-                space = gr.Dropdown(choices, value=first.name, label="Space", elem_id="space", filterable=False)
-                sliders, messages = zip(*(_slider(first, name) for name in SLIDERS), strict=True)
-                costs = gr.HTML(shown[0], elem_id="costs")
-            with gr.Column(scale=3, min_width=320):
-                gr.Markdown("## Architecture")
-                architecture = gr.HTML(shown[1], elem_id="architecture")
-                gr.Markdown("## Its place on the front")
-                place = gr.HTML(shown[2], elem_id="place")
-        with gr.Row():
-            with gr.Column(min_width=320):
-                gr.Markdown("## Make it yourself")
-                python = gr.Code(shown[3], "python", label="Python", interactive=False, elem_id="python", lines=3,
-                                 wrap_lines=True, show_line_numbers=False, buttons=["copy"])  # fmt: skip
-                command = gr.Code(shown[4], "shell", label="Command line", interactive=False, elem_id="command",
-                                  lines=1, wrap_lines=True, show_line_numbers=False, buttons=["copy"])  # fmt: skip
-                make = gr.Button("Make the folder of this network", elem_id="make")
-                folder_message = gr.HTML(elem_id="folder-message")
-                download = gr.DownloadButton("Download", visible=False, elem_id="download")
-            with gr.Column(min_width=320):
-                gr.Markdown("## What does it see?")
-                picture = gr.File(label=f"A picture, at most {MOST_BYTES / 1e6:g} MB and {MOST_PIXELS / 1e6:g} "
-                                  "megapixels", file_types=["image"], elem_id="picture", height=140)  # fmt: skip
-                look = gr.Button("Look with this network", elem_id="look")
-                seen = gr.HTML(elem_id="seen")
-        kept = gr.Textbox(asked.text, visible=False)
-        found = [costs, architecture, place, python, command, kept]
-        answering = {"preprocess": False, "show_progress": "hidden", "api_visibility": "undocumented"}
-        for moved, slider in zip(SLIDERS, sliders, strict=True):
-            slider.input(partial(_move, profiles, moved), [space, *sliders], [*found, *messages, download],
-                         trigger_mode="always_last", **answering)  # fmt: skip
-        space.input(partial(_change, profiles), [space], [*found, *messages, download, *sliders], **answering)
-        slow = {"api_visibility": "undocumented", "concurrency_id": "networks", "concurrency_limit": 1}
-        gr.on([picture.upload, look.click], _look, [kept, picture], [seen], **slow)
-        picture.clear(lambda: "", None, [seen], show_progress="hidden", api_visibility="undocumented")
-        make.click(partial(_make, str(folder)), [kept], [download, folder_message], **slow)
+        _listen(_lay_out(first, _shown(asked, profiles)), profiles, str(folder))
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
     return page
 
 
+def _lay_out(first: Offer, shown: Sequence[str]) -> Parts:
+    """All components, with a first answer."""
+    gr.Markdown("# A network for your budget\nMove a slider: the network that is shown keeps every budget.")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            choices = [(f"{offer.space} ({offer.dataset})", offer.name) for offer in answers.offers().values()]
+            space = gr.Dropdown(choices, value=first.name, label="Space", elem_id="space", filterable=False)
+            sliders, messages = zip(*(_slider(first, name) for name in SLIDERS), strict=True)
+            costs = gr.HTML(shown[0], elem_id="costs")
+        with gr.Column(scale=3, min_width=320):
+            gr.Markdown("## Architecture")
+            architecture = gr.HTML(shown[1], elem_id="architecture")
+            gr.Markdown("## Its place on the front")
+            place = gr.HTML(shown[2], elem_id="place")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            gr.Markdown("## Make it yourself")
+            python, command = _code(shown[3], "Python", 3), _code(shown[4], "Command line", 1)
+            make = gr.Button("Make the folder of this network", elem_id="make")
+            folder_message = gr.HTML(elem_id="folder-message", visible=False)
+            download = gr.DownloadButton("Download", visible=False, elem_id="download")
+        with gr.Column(min_width=320):
+            gr.Markdown("## What does it see?")
+            label = f"A picture, at most {MOST_MEGABYTES} MB and {MOST_MEGAPIXELS} megapixels"
+            picture = gr.File(label=label, file_types=["image"], elem_id="picture", height=170)
+            look = gr.Button("Look with this network", elem_id="look")
+            seen = gr.HTML(elem_id="seen")
+    kept = gr.Textbox(shown[5], visible=False)
+    return Parts(space, sliders, messages, costs, architecture, place, python, command, make, folder_message, download,
+                 picture, look, seen, kept)  # fmt: skip
+
+
+def _code(text: str, label: str, lines: int) -> gr.Code:
+    """Code with a button that copies it."""
+    name = label.partition(" ")[0].lower()
+    return gr.Code(text, label=label, interactive=False, elem_id=name, lines=lines, wrap_lines=True,
+                   show_line_numbers=False, buttons=["copy"])  # fmt: skip
+
+
+def _listen(page: Parts, profiles: Sequence[Profile], folder: str) -> None:
+    """Say what happens when somebody does something: answers one at a time, and networks one at a time."""
+    answer = [page.costs, page.architecture, page.place, page.python, page.command, page.kept, *page.messages,
+              page.download]  # fmt: skip
+    hidden = {"show_progress": "hidden", "api_visibility": "undocumented"}
+    quick = {**hidden, "preprocess": False, "concurrency_id": "answers", "concurrency_limit": 1}
+    for moved, slider in zip(SLIDERS, page.sliders, strict=True):
+        slider.input(partial(_move, profiles, moved), [page.space, *page.sliders], answer, trigger_mode="always_last",
+                     api_name=f"move_{moved}", **quick)  # fmt: skip
+    page.space.input(partial(_change, profiles), [page.space], [*answer, *page.sliders], api_name="change", **quick)
+    slow = {"api_visibility": "undocumented", "concurrency_id": "networks", "concurrency_limit": 1}
+    gr.on([page.picture.upload, page.look.click], _look, [page.kept, page.picture], [page.seen], api_name="look",
+          **slow)  # fmt: skip
+    page.picture.clear(lambda: "", None, [page.seen], **hidden)
+    page.make.click(partial(_make, folder), [page.kept], [page.download, page.folder_message], api_name="make", **slow)
+
+
 def _slider(offer: Offer, name: str) -> tuple[gr.Slider, gr.HTML]:
     """A budget's slider, and the message beside it."""
-    return gr.Slider(**_sliding(offer, name), elem_id=name), gr.HTML(elem_id=f"{name}-message")
+    return gr.Slider(**_sliding(offer, name), elem_id=name, buttons=[]), gr.HTML(
+        elem_id=f"{name}-message", visible=False
+    )
 
 
 def _sliding(offer: Offer, name: str) -> dict[str, Any]:
@@ -156,8 +202,14 @@ def _sliding(offer: Offer, name: str) -> dict[str, Any]:
         return {"visible": False}
     return {
         "minimum": own.least, "maximum": own.most, "step": own.step, "value": own.start, "info": own.told,
-        "label": f"{BUDGETS[name].title.partition(',')[0]}, {BUDGETS[name].unit.partition(' ')[0]}", "visible": True,
+        "label": _label(BUDGETS[name]), "visible": True,
     }  # fmt: skip
+
+
+def _label(budget: Budget) -> str:
+    """A budget with its unit: "Parameters, M"."""
+    title = budget.title.partition(",")[0]
+    return f"{title[0].upper()}{title[1:]}, {budget.unit.partition(' ')[0]}"
 
 
 def _shown(asked: Asked, profiles: Sequence[Profile]) -> list[str]:
@@ -179,7 +231,7 @@ def _move(profiles: Sequence[Profile], moved: str, name: object, *values: object
         shown = _shown(asked, profiles) if asked else None
     except ZooError as error:
         shown, problems = None, {moved: str(error)}
-    messages = [pictures.problem(problems.get(each, "")) for each in SLIDERS]
+    messages = [_message(problems.get(each, "")) for each in SLIDERS]
     if shown is None:
         return [*(gr.skip() for _ in range(6)), *messages, gr.skip()]
     return [*shown, *messages, gr.DownloadButton(visible=False)]
@@ -210,12 +262,17 @@ def _look(kept: str, path: str | None) -> str:
         return pictures.problem("The picture is gone, as pictures are kept for minutes only; choose it again.")
 
 
-def _make(folder: str, kept: str) -> tuple[Any, str]:
+def _message(text: str) -> gr.HTML:
+    """A message that takes no room where there is none."""
+    return gr.HTML(pictures.problem(text), visible=bool(text))
+
+
+def _make(folder: str, kept: str) -> tuple[Any, Any]:
     """Write the folder of a network."""
     try:
         asked = answers.read_asked(kept)
         path = zip_folder(asked, folder)
     except ZooError as error:
-        return gr.skip(), pictures.problem(str(error))
+        return gr.skip(), _message(str(error))
     label = f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)"
-    return gr.DownloadButton(label, value=str(path), visible=True), ""
+    return gr.DownloadButton(label, value=str(path), visible=True), _message("")

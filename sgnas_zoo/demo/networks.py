@@ -20,10 +20,10 @@ from sgnas_zoo.hub.models import save_model
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.training.classification import Guess, classify
 
-MOST_BYTES, MOST_PIXELS = 10_000_000, 8_000_000
+MOST_MEGABYTES, MOST_MEGAPIXELS = 10, 8
 """Of a picture."""
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What is read: nothing for which Pillow starts another program, or that is drawn anew at any size."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is read, as far as Pillow can: nothing for which it starts another program, or that is drawn at any size."""
 PREVIEW = 192
 """Longer side of the preview in pixels."""
 KEPT = 4
@@ -59,22 +59,23 @@ def read_picture(path: str | Path) -> Image.Image:
     Raises:
         DataError: If it is too large, or no picture.
     """
-    if Path(path).stat().st_size > MOST_BYTES:
-        raise DataError(f"This file has more than {MOST_BYTES / 1e6:g} MB; choose a smaller picture.")
+    if Path(path).stat().st_size > MOST_MEGABYTES * 2**20:
+        raise DataError(f"This file has more than {MOST_MEGABYTES} MB; choose a smaller picture.")
+    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
                 width, height = picture.size
-                if width * height <= MOST_PIXELS:
+                if width * height <= MOST_MEGAPIXELS * 1e6:
                     return ImageOps.exif_transpose(picture).convert("RGB")
     except Image.DecompressionBombError:
-        raise DataError(f"This picture has more than {MOST_PIXELS / 1e6:g} megapixels; choose a smaller one.") from None
+        raise DataError(f"This picture has more than {MOST_MEGAPIXELS} megapixels; choose a smaller one.") from None
     except Exception as error:  # Pillow raises nearly anything
         kinds = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
         raise DataError(f"This file is no picture that can be read; choose one in {kinds}.") from error
     raise DataError(
-        f"This picture has {width * height / 1e6:.1f} megapixels; choose one of {MOST_PIXELS / 1e6:g} or fewer."
+        f"This picture has {width * height / 1e6:.1f} megapixels; choose one of {MOST_MEGAPIXELS} or fewer."
     )
 
 

@@ -16,7 +16,7 @@ from sgnas_zoo.hub.cards.pictures import draw
 from sgnas_zoo.training.classification import Guess
 from sgnas_zoo.training.fronts.verticals import PREDICTED, axis
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 250, 44, 12, 14, 40
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 230, 44, 12, 14, 42
 """Of the picture of a front, in pixels: all of it, and the margins round its axes."""
 TICKS = 5
 """About as many marks as an axis has."""
@@ -129,7 +129,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @lru_cache
 def _environment() -> Environment:
-    filters: Mapping[str, Any] = {"in_words": lambda amount, budget: budget.in_words(amount)}
+    filters: Mapping[str, Any] = {"as_written": lambda amount, budget: budget.shown(amount)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

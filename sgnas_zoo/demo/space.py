@@ -11,7 +11,7 @@ import sgnas_zoo
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.costs.profile_file import write_profile
 from sgnas_zoo.demo.answers import offers
-from sgnas_zoo.demo.networks import MOST_BYTES, MOST_PIXELS
+from sgnas_zoo.demo.networks import MOST_MEGABYTES, MOST_MEGAPIXELS
 from sgnas_zoo.demo.pictures import TEMPLATES
 from sgnas_zoo.hub.pages import APP, push_page
 from sgnas_zoo.hub.push import Pushed
@@ -58,6 +58,6 @@ def _render(name: str) -> str:
         mark=MARK,
         profiles=PROFILES,
         offers=list(offers().values()),
-        megabytes=f"{MOST_BYTES / 1e6:g}",
-        megapixels=f"{MOST_PIXELS / 1e6:g}",
+        megabytes=MOST_MEGABYTES,
+        megapixels=MOST_MEGAPIXELS,
     )
