@@ -19,7 +19,7 @@ from sgnas_zoo.costs import BUDGETS, Budget
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.demo import answers, pictures
 from sgnas_zoo.demo.answers import SLIDERS, Asked, Offer
-from sgnas_zoo.demo.guard import Guard
+from sgnas_zoo.demo.guard import Guard, is_full
 from sgnas_zoo.demo.networks import MOST_MEGABYTES, MOST_MEGAPIXELS, name_picture, zip_folder
 from sgnas_zoo.demo.profiles import local_profiles
 from sgnas_zoo.errors import ArtifactError, ZooError
@@ -80,6 +80,9 @@ def _launching(host: str, port: int | None, folder: str) -> dict[str, Any]:
         "quiet": True,
         "ssr_mode": False,
         "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
         "max_file_size": MOST_MEGABYTES * 2**20,
         "theme": _theme(),
         "css": pictures.style(),
@@ -269,6 +272,8 @@ def _message(text: str) -> gr.HTML:
 
 def _make(folder: str, kept: str) -> tuple[Any, Any]:
     """Write the folder of a network."""
+    if is_full(Path(folder)):
+        return gr.skip(), _message("Too many folders at once; try again in a minute.")
     try:
         asked = answers.read_asked(kept)
         path = zip_folder(asked, folder)

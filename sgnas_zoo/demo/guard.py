@@ -40,19 +40,19 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
-        if scope["type"] == "http" and scope["path"].endswith("/upload") and kept(self.folder) > MOST_KEPT:
+        if scope["type"] == "http" and scope["path"].endswith("/upload") and is_full(self.folder):
             await guarded({"type": "http.response.start", "status": 503, "headers": [(b"retry-after", b"60")]})
             await guarded({"type": "http.response.body", "body": b"Too many pictures at once; try again in a minute."})
             return
         await self.app(scope, receive, guarded)
 
 
-def kept(folder: Path) -> int:
-    """Bytes of the files in a folder."""
+def is_full(folder: Path) -> bool:
+    """Whether the files in a folder have more than ``MOST_KEPT`` bytes."""
     total = 0
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size
         except OSError:  # deleted meanwhile
             continue
-    return total
+    return total > MOST_KEPT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import warnings
 from functools import lru_cache
@@ -86,11 +87,12 @@ def zip_folder(asked: Asked, into: str | Path) -> Path:
         asked: The network.
         into: A folder for the file.
     """
+    target = Path(into) / f"{asked.folder}.zip"
     with TemporaryDirectory(dir=into) as work:
-        folder = Path(work) / asked.folder
-        save_model(_network(asked.text), folder)
-        made = shutil.make_archive(str(Path(into) / asked.folder), "zip", work, asked.folder)
-    return Path(made)
+        save_model(_network(asked.text), Path(work) / asked.folder)
+        made = shutil.make_archive(str(Path(work) / "made"), "zip", work, asked.folder)
+        os.replace(made, target)  # whoever is reading the last one reads on
+    return target
 
 
 @lru_cache(maxsize=KEPT)

@@ -7,6 +7,8 @@ import math
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -258,10 +260,10 @@ def test_a_full_folder_takes_no_uploads(tmp_path, monkeypatch):
         asyncio.run(guard.Guard(app, str(tmp_path))({"type": "http", "path": path}, None, send))
         return sent[0]["status"]
 
-    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "file").write_bytes(bytes(9000))
     assert ask("/gradio_api/upload") == 200
     assert b"default-src 'self'" in dict(sent[0]["headers"])[b"content-security-policy"]
-    monkeypatch.setattr(guard, "MOST_KEPT", 4)
+    monkeypatch.setattr(guard, "MOST_KEPT", 8000)
     assert ask("/gradio_api/upload") == 503
     assert ask("/") == 200
     assert passed == ["/gradio_api/upload", "/"]
@@ -273,6 +275,16 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch, 
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else find(name))
     assert "pip install 'sgnas-zoo[demo]'" in refused("demo")
     assert "gradio" in refused("demo", "--push-to-hub", "me/page")
+
+
+def test_help_loads_neither_gradio_nor_torch():
+    code = (
+        "import sys\nfrom sgnas_zoo.cli.main import main\n"
+        "try: main(['demo', '--help'])\n"
+        "except SystemExit as end: print(end.code, {'torch', 'timm', 'gradio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0 set()"
 
 
 def test_private_needs_something_to_push(tmp_path, monkeypatch):

@@ -266,7 +266,9 @@ def test_a_phone_needs_no_sideways_scrolling(visit, tmp_path):
     me = visit(PHONE)
     me.page.locator("#picture input[type=file]").set_input_files(noise(tmp_path / "noise.jpg"))
     me.wait_for("seen", "CIFAR-10")
+    old = me.text("command")
     me.slide("flops", "PageDown")
+    me.wait_for_other("command", old)
     me.page.locator("#make").click()
     me.page.locator("#download").wait_for()
     assert me.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import threading
+import time
 import zipfile
 
 import pytest
@@ -156,11 +157,26 @@ def test_many_at_once_each_get_their_own(page):
     assert len(found) == 30
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(page):
     done = warm.run("-m", "sgnas_zoo", "demo", "--port", page.port, cwd=page.folder)
     assert done.returncode == 2
     assert "choose another --port" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_is_stopped_while_it_makes_a_network_ends_at_once(tmp_path):
+    with Served(tmp_path) as page:
+        client = gradio_client.Client(page.url, verbose=False)
+        kept = json.dumps({"offer": "sgnas_imagenet.cifar10_r64", "budgets": {"flops": 500e6}})
+        job = client.submit(kept, api_name="/make")
+        time.sleep(0.3)
+        code, said = page.stop()
+        job.cancel()
+    assert code == 130
+    assert said.splitlines()[-1] == "Interrupted."
+    assert not [*(tmp_path / "tmp").glob("sgnas-zoo-demo-*")]
 
 
 @pytest.mark.slow

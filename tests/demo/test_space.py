@@ -43,6 +43,7 @@ def test_a_push_is_one_commit_of_what_a_space_needs(hub, tmp_path):
     assert len(hub.commits(REPO)) == 2
 
 
+@pytest.mark.slow
 def test_a_profile_goes_along_and_leaves_with_the_next_push(hub, tmp_path):
     (tmp_path / "board.json").write_text(write_profile(made_up("sgnas_micro", form="search")))
     assert push(hub, tmp_path, "--profile", tmp_path / "board.json").returncode == 0
@@ -78,6 +79,7 @@ def test_a_push_that_is_refused_says_why_in_one_line(hub, tmp_path, repo, read_o
     assert not hub.repos
 
 
+@pytest.mark.slow
 def test_what_was_pushed_runs(hub, tmp_path):
     from gradio_client import Client
 
