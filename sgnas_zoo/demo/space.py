@@ -13,6 +13,7 @@ from sgnas_zoo.costs.profile_file import write_profile
 from sgnas_zoo.demo.answers import offers
 from sgnas_zoo.demo.networks import MOST_MEGABYTES, MOST_MEGAPIXELS
 from sgnas_zoo.demo.pictures import TEMPLATES
+from sgnas_zoo.errors import SettingError, printable, shown
 from sgnas_zoo.hub.pages import APP, push_page
 from sgnas_zoo.hub.push import Pushed
 
@@ -23,25 +24,37 @@ PROFILES = "profiles"
 
 
 def push_space(
-    repo: str, *, profiles: Sequence[Profile] = (), private: bool | None = None, token: str | None = None
+    repo: str,
+    *,
+    requirement: str | None = None,
+    profiles: Sequence[Profile] = (),
+    private: bool | None = None,
+    token: str | None = None,
 ) -> Pushed:
     """Publish the page as a Space, in one commit.
 
     Args:
         repo: ``USER/NAME``.
+        requirement: What pip installs there; by default this version from the package index.
         profiles: Device profiles that it predicts latencies by.
         private: Visibility of a Space that is made; by default the account's.
         token: Hub token; the stored one if left out.
 
     Raises:
         ArtifactError: If the Space holds something else, or the Hub refuses.
+        SettingError: If the requirement is not one line.
     """
-    return push_page(space_files(profiles), repo, MARK, private=private, token=token)
+    return push_page(space_files(profiles, requirement), repo, MARK, private=private, token=token)
 
 
-def space_files(profiles: Sequence[Profile] = ()) -> Mapping[str, bytes]:
-    """The files of the Space by path."""
-    files = {APP: _render("app.py.txt"), "requirements.txt": _render("requirements.txt"),
+def space_files(profiles: Sequence[Profile] = (), requirement: str | None = None) -> Mapping[str, bytes]:
+    """The files of the Space by path; arguments as for ``push_space``."""
+    requirement = requirement or f"sgnas-zoo[demo]=={sgnas_zoo.__version__}"
+    if printable(requirement) != requirement or requirement.startswith("-"):
+        raise SettingError(
+            f"{shown(requirement)} is not a requirement of pip; name one, such as an address, in a line."
+        )
+    files = {APP: _render("app.py.txt"), "requirements.txt": f"{requirement}\n",
              "README.md": _render("README.md")}  # fmt: skip
     files |= {f"{PROFILES}/{number}.json": write_profile(profile) for number, profile in enumerate(profiles, 1)}
     return {path: text.encode() for path, text in files.items()}

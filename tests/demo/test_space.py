@@ -11,6 +11,8 @@ from profiles import made_up
 
 import sgnas_zoo
 from sgnas_zoo.costs.profile_file import write_profile
+from sgnas_zoo.demo.space import space_files
+from sgnas_zoo.errors import SettingError
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'sgnas-zoo[demo]'")
 REPO = "spaces/me/budgets"
@@ -52,9 +54,17 @@ def test_a_profile_goes_along_and_leaves_with_the_next_push(hub, tmp_path):
     assert "profiles/1.json" not in hub.files(REPO)
 
 
-def test_a_private_space_is_private(hub, tmp_path):
-    assert push(hub, tmp_path, "--private").returncode == 0
+def test_a_private_space_is_private_and_installs_what_it_is_told(hub, tmp_path):
+    named = "sgnas-zoo[demo] @ git+https://example.org/me/sgnas_zoo"
+    assert push(hub, tmp_path, "--private", "--requirement", named).returncode == 0
     assert hub.repos[REPO].private
+    assert hub.files(REPO)["requirements.txt"].decode() == f"{named}\n"
+
+
+@pytest.mark.parametrize("requirement", ["a\nb", "--index-url=http://x", "a\x1b[1m"])
+def test_a_requirement_is_one_line(requirement):
+    with pytest.raises(SettingError, match="in a line"):
+        space_files(requirement=requirement)
 
 
 def test_what_is_something_else_is_left_alone(hub, tmp_path):
