@@ -72,8 +72,8 @@ def browser():
 class Visit:
     """Somebody who looks at the page; ``asked`` are the addresses that the browser asked for."""
 
-    def __init__(self, browser, url, size=DESKTOP):
-        self.context = browser.new_context(viewport=size, has_touch=size is PHONE)
+    def __init__(self, browser, url, size=DESKTOP, scheme="light"):
+        self.context = browser.new_context(viewport=size, has_touch=size is PHONE, color_scheme=scheme)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page, self.asked, self.failed = self.context.new_page(), [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -110,8 +110,8 @@ class Visit:
 def visit(browser, served):
     with contextlib.ExitStack() as left:
 
-        def begin(size=DESKTOP):
-            visitor = Visit(browser, served.url, size)
+        def begin(*how):
+            visitor = Visit(browser, served.url, *how)
             left.callback(visitor.context.close)
             return visitor
 
@@ -305,10 +305,12 @@ def test_the_keyboard_alone_will_do(visit):
     me.page.locator("#download").wait_for()
 
 
-def test_text_can_be_read(visit):
-    me = visit()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(visit, scheme):
+    me = visit(DESKTOP, scheme)
     me.slide("flops", "Home")
     me.wait_for("flops-message", "No network")
+    me.shot(f"{scheme}")
     poor = me.page.evaluate(POOR_CONTRAST)
     assert not poor
 
