@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sgnas_zoo.costs import BUDGETS
-from sgnas_zoo.demo.answers import SLIDERS, Answer, Asked, front
+from sgnas_zoo.demo.answers import Answer, Asked, front
+from sgnas_zoo.demo.sliders import SLIDERS
 from sgnas_zoo.hub.cards.pictures import draw
 from sgnas_zoo.training.classification import Guess
 from sgnas_zoo.training.fronts.verticals import PREDICTED, axis

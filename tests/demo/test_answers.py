@@ -23,8 +23,8 @@ from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.costs.profile import Validation
 from sgnas_zoo.costs.profile_file import write_profile
 from sgnas_zoo.demo import answers, guard, networks, pictures
-from sgnas_zoo.demo.answers import SLIDERS
 from sgnas_zoo.demo.profiles import load_profiles, profiles_in
+from sgnas_zoo.demo.sliders import SLIDERS
 from sgnas_zoo.errors import ArtifactError, BudgetError, DataError, UnknownNameError
 
 OFFERS = answers.offers()

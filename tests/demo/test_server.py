@@ -181,6 +181,13 @@ def test_a_server_that_is_stopped_while_it_makes_a_network_ends_at_once(tmp_path
 
 
 @pytest.mark.slow
+def test_a_proxy_that_is_down_is_not_asked(tmp_path):
+    names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")
+    with Served(tmp_path, **dict.fromkeys(names, "http://127.0.0.1:9")) as page:
+        assert page.stop()[0] == 130
+
+
+@pytest.mark.slow
 def test_sigterm_ends_it_too(tmp_path):
     with Served(tmp_path) as page:
         code, said = page.stop(signal.SIGTERM)
