@@ -407,8 +407,12 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Reply]]] = []
 
 def on(method: str, path: str) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
     """Make a function the one that answers a path; what stands in braces becomes its arguments, unquoted."""
-    pattern = path.replace("{repo}", "(?P<repo>[^/]+/[^/]+)").replace("{rev}", r"(?P<rev>refs/pr/\d+|[^/]+)")
-    pattern = pattern.replace("{path}", "(?P<path>.+)").replace("{name}", "(?P<name>[^/]+)")
+    space = "" if "{kind}" in path else "(?:spaces/)?"
+    named = {"kind": "models|spaces", "repo": f"{space}[^/]+/[^/]+", "rev": r"refs/pr/\d+|[^/]+", "path": ".+",
+             "name": "[^/]+"}  # fmt: skip
+    pattern = path
+    for name, text in named.items():
+        pattern = pattern.replace(f"{{{name}}}", f"(?P<{name}>{text})")
 
     def register(function: Callable[..., Reply]) -> Callable[..., Reply]:
         ROUTES.append((method, re.compile(pattern), function))
@@ -423,9 +427,11 @@ def route(hub: LocalHub, request: Request, raw_path: str) -> Reply:
         match = pattern.fullmatch(raw_path) if wanted == method else None
         if match:
             groups = {key: unquote(value) for key, value in match.groupdict().items() if value is not None}
+            if groups.pop("kind", "models") == "spaces":
+                groups["repo"] = f"spaces/{groups['repo']}"
             caller = hub.store.caller(request.authorization) if "/_lfs/" not in raw_path else None
             return function(hub, request, caller, **groups)
-    named = re.match(r"/api/models/([^/]+(?:/[^/]+)?)|/([^/]+(?:/[^/]+)?)/resolve/", raw_path)
+    named = re.match(r"/api/(?:models|spaces)/([^/]+(?:/[^/]+)?)|/([^/]+(?:/[^/]+)?)/resolve/", raw_path)
     if named:  # a repo that does not exist is worse than a route that does not
         hub.store.readable(hub.store.caller(request.authorization), unquote(named[1] or named[2]))
     raise Refused(404, "Sorry, we can't find the page you are looking for.")
@@ -450,9 +456,12 @@ def agent_harnesses(hub: LocalHub, request: Request, caller: Any) -> Reply:
 def create_repo(hub: LocalHub, request: Request, caller: Any) -> Reply:
     wanted = request.json
     namespace = wanted.get("organization") or caller.name
-    url = f"{hub.endpoint}/{namespace}/{wanted['name']}"
+    kind = wanted.get("type") or "model"
+    url = f"{hub.endpoint}/{'spaces/' * (kind == 'space')}{namespace}/{wanted['name']}"
+    if kind == "space" and wanted.get("sdk") not in store.SDKS:
+        raise Refused(400, '"sdk" must be one of [gradio, docker, static]')
     try:
-        repo = hub.store.create(caller, namespace, wanted["name"], wanted.get("visibility") == "private")
+        repo = hub.store.create(caller, namespace, wanted["name"], wanted.get("visibility") == "private", kind)
     except Refused as no:
         no.more = {"url": url} if no.status == 409 else {}
         raise
@@ -470,20 +479,22 @@ def delete_repo(hub: LocalHub, request: Request, caller: Any) -> Reply:
 @on("POST", "/api/validate-yaml")
 def validate_yaml(hub: LocalHub, request: Request, caller: Any) -> Reply:
     metadata, mistakes = store.card_metadata(request.json["content"])
+    if request.json.get("repoType") == "space":
+        mistakes += store.space_errors(metadata or {})
     errors = [{"message": mistake} for mistake in mistakes]
     empty = [{"message": "empty or missing yaml metadata in repo card"}] if not metadata and not errors else []
     return reply_json({"errors": errors, "warnings": empty}, 400 if errors else 200)
 
 
-@on("GET", "/api/models/{repo}")
-@on("GET", "/api/models/{repo}/revision/{rev}")
+@on("GET", "/api/{kind}/{repo}")
+@on("GET", "/api/{kind}/{repo}/revision/{rev}")
 def model_info(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str = "main") -> Reply:
     found = hub.store.readable(caller, repo)
     return reply_json(found.info(found.find(rev), "blobs" in request.query))
 
 
-@on("GET", "/api/models/{repo}/tree/{rev}")
-@on("GET", "/api/models/{repo}/tree/{rev}/{path}")
+@on("GET", "/api/{kind}/{repo}/tree/{rev}")
+@on("GET", "/api/{kind}/{repo}/tree/{rev}/{path}")
 def list_tree(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str, path: str = "") -> Reply:
     found = hub.store.readable(caller, repo)
     entries = found.entries(found.find(rev), path, request.query.get("recursive", "").lower() == "true")
@@ -493,19 +504,19 @@ def list_tree(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str,
     return reply_json(entries[start : start + size], 200, **more)
 
 
-@on("POST", "/api/models/{repo}/paths-info/{rev}")
+@on("POST", "/api/{kind}/{repo}/paths-info/{rev}")
 def paths_info(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str) -> Reply:
     found = hub.store.readable(caller, repo)
     paths = parse_qs(request.body.decode()).get("paths", [])
     return reply_json([entry for entry in found.entries(found.find(rev), "", True) if entry["path"] in paths])
 
 
-@on("GET", "/api/models/{repo}/commits/{rev}")
+@on("GET", "/api/{kind}/{repo}/commits/{rev}")
 def list_commits(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str) -> Reply:
     return reply_json([commit.listed() for commit in hub.store.readable(caller, repo).history(rev)])
 
 
-@on("GET", "/api/models/{repo}/refs")
+@on("GET", "/api/{kind}/{repo}/refs")
 def list_refs(hub: LocalHub, request: Request, caller: Any, repo: str) -> Reply:
     refs = hub.store.readable(caller, repo).refs
     kinds = {"branches": "refs/heads/", "tags": "refs/tags/", "pullRequests": "refs/pr/"}
@@ -521,13 +532,13 @@ def list_refs(hub: LocalHub, request: Request, caller: Any, repo: str) -> Reply:
     return reply_json({**listed, "converts": []})
 
 
-@on("POST", "/api/models/{repo}/branch/{name}")
+@on("POST", "/api/{kind}/{repo}/branch/{name}")
 def create_branch(hub: LocalHub, request: Request, caller: Any, repo: str, name: str) -> Reply:
     found = hub.store.writable(caller, repo)
     return _new_ref(found, "heads", name, request.json.get("startingPoint", "main"))
 
 
-@on("POST", "/api/models/{repo}/tag/{rev}")
+@on("POST", "/api/{kind}/{repo}/tag/{rev}")
 def create_tag(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str) -> Reply:
     found = hub.store.writable(caller, repo)
     return _new_ref(found, "tags", request.json["tag"], rev)
@@ -543,10 +554,10 @@ def _new_ref(repo: Any, kind: str, name: str, start: str) -> Reply:
     return reply_json({"ref": f"refs/{kind}/{name}"})
 
 
-@on("DELETE", "/api/models/{repo}/(?P<kind>branch|tag)/{name}")
-def delete_ref(hub: LocalHub, request: Request, caller: Any, repo: str, kind: str, name: str) -> Reply:
+@on("DELETE", "/api/{kind}/{repo}/(?P<reference>branch|tag)/{name}")
+def delete_ref(hub: LocalHub, request: Request, caller: Any, repo: str, reference: str, name: str) -> Reply:
     found = hub.store.writable(caller, repo)
-    ref = f"refs/{'heads' if kind == 'branch' else 'tags'}/{name}"
+    ref = f"refs/{'heads' if reference == 'branch' else 'tags'}/{name}"
     if ref == "refs/heads/main":
         raise Refused(403, "The main branch cannot be deleted")
     if found.refs.pop(ref, None) is None:
@@ -554,7 +565,7 @@ def delete_ref(hub: LocalHub, request: Request, caller: Any, repo: str, kind: st
     return reply_json({})
 
 
-@on("PUT", "/api/models/{repo}/settings")
+@on("PUT", "/api/{kind}/{repo}/settings")
 def change_settings(hub: LocalHub, request: Request, caller: Any, repo: str) -> Reply:
     found = hub.store.writable(caller, repo)
     found.gated = request.json.get("gated", found.gated)
@@ -562,14 +573,14 @@ def change_settings(hub: LocalHub, request: Request, caller: Any, repo: str) -> 
     return reply_json({"gated": found.gated, "private": found.private})
 
 
-@on("GET", "/api/models/{repo}/auth-check(?P<write>/write)?")
+@on("GET", "/api/{kind}/{repo}/auth-check(?P<write>/write)?")
 def auth_check(hub: LocalHub, request: Request, caller: Any, repo: str, write: str = "") -> Reply:
     found = hub.store.writable(caller, repo) if write else hub.store.readable(caller, repo)
     hub.store.past_gate(caller, found)
     return reply_json({})
 
 
-@on("POST", "/api/models/{repo}/preupload/{rev}")
+@on("POST", "/api/{kind}/{repo}/preupload/{rev}")
 def preupload(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str) -> Reply:
     found = hub.store.writable(caller, repo, rev, "create_pr" in request.query)
     head = found.find(rev)
@@ -605,7 +616,7 @@ def lfs_verify(hub: LocalHub, request: Request, caller: Any, repo: str) -> Reply
     return reply_json({})
 
 
-@on("POST", "/api/models/{repo}/commit/{rev}")
+@on("POST", "/api/{kind}/{repo}/commit/{rev}")
 def commit(hub: LocalHub, request: Request, caller: Any, repo: str, rev: str) -> Reply:
     proposed = "create_pr" in request.query
     found = hub.store.writable(caller, repo, rev, proposed)

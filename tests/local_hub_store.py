@@ -20,6 +20,8 @@ LFS_PATTERNS = (  # the real Hub's for a new model repo
     "*.wasm *.xz *.zip *.zst *tfevents*"
 )
 PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.gif", "*.webp", "*.pdf")
+SDKS = ("gradio", "docker", "static")
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")  # of a Space's card
 REGULAR_LIMIT = 10 * 2**20  # bytes; larger files go to LFS whatever they are called
 
 
@@ -100,18 +102,22 @@ def tree_oids(files: Mapping[str, Blob], folder: str = "") -> dict[str, str]:
 
 
 class Repo:
-    """A model repo: its history, its references, and the LFS objects uploaded to it."""
+    """A model repo, or a Space if its name begins with ``spaces/``: history, references, and LFS objects."""
 
     def __init__(self, name: str, private: bool = False, gated: str | bool = False) -> None:
         self.name, self.private, self.gated = name, private, gated
-        self.owner = name.partition("/")[0]
+        self.is_space = name.startswith("spaces/")
+        self.owner = name.removeprefix("spaces/").partition("/")[0]
         self.allowed: set[str] = set()  # who may read it beside its owner, be it private or gated
         self.commits: dict[str, Commit] = {}
         self.refs: dict[str, str] = {}
         self.opened_by: dict[str, str] = {}  # pull request reference -> who opened it
         self.objects: dict[str, bytes] = {}
         attributes = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS.split())
-        self.add_commit("refs/heads/main", {".gitattributes": make_blob(attributes.encode(), False)}, "initial commit")
+        files = {".gitattributes": make_blob(attributes.encode(), False)}
+        if self.is_space:
+            files["README.md"] = make_blob(b"---\ntitle: New\nsdk: gradio\napp_file: app.py\n---\n", False)
+        self.add_commit("refs/heads/main", files, "initial commit")
 
     def ref(self, revision: str) -> str | None:
         """Full name of a branch, tag or pull request, None if there is none so called."""
@@ -185,8 +191,8 @@ class Repo:
             siblings = [{"rfilename": file["path"], "size": file["size"], "blobId": file["oid"]} for file in files]
         return {
             "_id": git_oid("repo", self.name.encode())[:24],
-            "id": self.name,
-            "modelId": self.name,
+            "id": self.name.removeprefix("spaces/"),
+            "modelId": self.name.removeprefix("spaces/"),
             "author": self.owner,
             "sha": commit.oid,
             "lastModified": commit.date,
@@ -229,7 +235,8 @@ class Repo:
             else:
                 raise Refused(400, f"Unknown operation: {key}")
         card = files["README.md"].content.decode(errors="replace") if "README.md" in files else ""
-        mistakes = card_metadata(card)[1]
+        metadata, mistakes = card_metadata(card)
+        mistakes = mistakes or (space_errors(metadata or {}) if self.is_space else [])
         if mistakes:
             raise Refused(400, f"Invalid metadata in README.md: {mistakes[0]}")
         return files
@@ -296,17 +303,17 @@ class Store:
             raise Refused(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
         return repo
 
-    def create(self, caller: Caller, namespace: str, name: str, private: bool) -> Repo:
+    def create(self, caller: Caller, namespace: str, name: str, private: bool, kind: str = "model") -> Repo:
         if caller.name is None:
             raise Refused(401, "Invalid username or password.")
         if caller.role != "write" or not self.owns(caller, namespace):
-            message = f'You don\'t have the rights to create a model under the namespace "{namespace}"'
+            message = f'You don\'t have the rights to create a {kind} under the namespace "{namespace}"'
             raise Refused(403, message)
         if not re.fullmatch(r"[\w.-]{1,96}", name) or re.search(r"--|\.\.|^[.-]|[.-]$|\.git$", name):
             raise Refused(400, f"Invalid repo name: {name}")
-        full = f"{namespace}/{name}"
+        full = f"{'spaces/' * (kind == 'space')}{namespace}/{name}"
         if full in self.repos:
-            raise Refused(409, "You already created this model repo")
+            raise Refused(409, f"You already created this {kind} repo")
         self.repos[full] = Repo(full, private)
         return self.repos[full]
 
@@ -327,6 +334,18 @@ def card_metadata(text: str) -> tuple[dict[str, Any] | None, list[str]]:
         plain = (re.fullmatch(r"([\w-]+): *([\w.-]+)", line) for line in lines[1:end])
         return dict(match.groups() for match in plain if match), [f"not a key and a value: {line}" for line in odd]
     return _parsed("\n".join(lines[1:end]))
+
+
+def space_errors(metadata: Mapping[str, Any]) -> list[str]:
+    """The mistakes that the real Hub looks for in the card of a Space."""
+    errors = [] if metadata.get("sdk") in SDKS else [f'"sdk" must be one of {SDKS}']
+    errors += [
+        f'"{key}" must be one of {COLOURS}'
+        for key in ("colorFrom", "colorTo")
+        if metadata.get(key, "red") not in COLOURS
+    ]
+    too_long = len(metadata.get("short_description", "")) > 60
+    return errors + ['"short_description" must have at most 60 characters'] * too_long
 
 
 def _parsed(front_matter: str) -> tuple[dict[str, Any] | None, list[str]]:

@@ -18,6 +18,7 @@ LAYERS = (
     {"hub"},
     {"api"},
     {"integrations", "training"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 )

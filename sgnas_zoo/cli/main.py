@@ -12,6 +12,7 @@ import click
 from sgnas_zoo import __version__
 from sgnas_zoo.cli.classify import classify
 from sgnas_zoo.cli.compare import compare
+from sgnas_zoo.cli.demo import demo
 from sgnas_zoo.cli.evaluate import evaluate
 from sgnas_zoo.cli.export import export
 from sgnas_zoo.cli.front import front
@@ -55,6 +56,7 @@ for _command in (
     list_,
     info,
     classify,
+    demo,
     profile,
     benchmark,
     export,

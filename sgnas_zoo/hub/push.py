@@ -81,7 +81,7 @@ def push(
     kind = check_folder(Path(folder))
     files = _files(Path(folder), kind, repo)
     api = HfApi(token=token)
-    with _one_line(repo, revision):
+    with writing(repo, revision):
         api.create_repo(repo, private=private, exist_ok=True)
         if tag and tag in {ref.name for ref in api.list_repo_refs(repo).tags}:
             raise ArtifactError(f"{repo} has a tag {tag} already; choose another, as tags do not move.")
@@ -143,7 +143,7 @@ def _look(api: HfApi, repo: str, head: str, kind: Kind) -> list[str]:
 
 
 @contextmanager
-def _one_line(repo: str, revision: str | None) -> Iterator[None]:
+def writing(repo: str, revision: str | None = None) -> Iterator[None]:
     """As ``one_line``, for writing; huggingface_hub's word that nothing changed is left to our own."""
     quiet = logging.getLogger("huggingface_hub.hf_api")
     level = quiet.level

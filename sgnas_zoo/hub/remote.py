@@ -1,7 +1,7 @@
 """The Hub over the wire: repos at one commit, files checked against their digest, errors in one line.
 
-Only this module and ``push.py`` talk to the Hub; ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and the other variables of
-huggingface_hub hold.
+Only this module, ``push.py`` and ``pages.py`` talk to the Hub; ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and the other
+variables of huggingface_hub hold.
 """
 
 from __future__ import annotations
