@@ -39,7 +39,7 @@ def name_picture(asked: Asked, path: str | Path) -> tuple[list[Guess], bytes]:
         path: A file that anybody may have sent.
 
     Raises:
-        DataError: If it is too large, or no picture.
+        DataError: If it is too large, or not a picture.
     """
     picture = read_picture(path)
     with TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def read_picture(path: str | Path) -> Image.Image:
     """A picture as upright RGB; its size is known from its header before anything is decoded.
 
     Raises:
-        DataError: If it is too large, or no picture.
+        DataError: If it is too large, or not a picture.
     """
     if Path(path).stat().st_size > MOST_MEGABYTES * 2**20:
         raise DataError(f"This file has more than {MOST_MEGABYTES} MB; choose a smaller picture.")
@@ -74,7 +74,7 @@ def read_picture(path: str | Path) -> Image.Image:
         raise DataError(f"This picture has more than {MOST_MEGAPIXELS} megapixels; choose a smaller one.") from None
     except Exception as error:  # Pillow raises nearly anything
         kinds = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-        raise DataError(f"This file is no picture that can be read; choose one in {kinds}.") from error
+        raise DataError(f"This file cannot be read as a picture; choose one in {kinds}.") from error
     raise DataError(
         f"This picture has {width * height / 1e6:.1f} megapixels; choose one of {MOST_MEGAPIXELS} or fewer."
     )

@@ -207,10 +207,10 @@ def hostile(folder):
                "program.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"}  # fmt: skip
     for name, each in content.items():
         (folder / name).write_bytes(each)
-        yield folder / name, "no picture"
+        yield folder / name, "cannot be read as a picture"
     whole = picture(folder / "whole.png", (300, 300)).read_bytes()
     (folder / "half.png").write_bytes(whole[: len(whole) // 2])
-    yield folder / "half.png", "no picture"
+    yield folder / "half.png", "cannot be read as a picture"
     (folder / "heavy.jpg").write_bytes(b"\xff\xd8" + bytes(11 * 2**20))
     yield folder / "heavy.jpg", "more than 10 MB"
 

@@ -78,7 +78,7 @@ def test_a_hostile_picture_is_a_message(client, tmp_path):
     Image.new("L", (10_000, 5_000)).save(tmp_path / "large.png")
     (tmp_path / "text.png").write_text("hello")
     kept = json.dumps({"offer": MICRO, "budgets": {"flops": 4e6}})
-    for name, said in (("large.png", "50.0 megapixels"), ("text.png", "no picture")):
+    for name, said in (("large.png", "50.0 megapixels"), ("text.png", "cannot be read as a picture")):
         seen = client.predict(kept, gradio_client.handle_file(tmp_path / name), api_name="/look")
         assert said in seen
         assert "<img" not in seen
