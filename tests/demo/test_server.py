@@ -56,8 +56,8 @@ def test_a_move_is_answered_with_all_that_is_shown(client):
 @pytest.mark.parametrize(
     ("arguments", "moved", "said"),
     [((MICRO, 1.3, *OPEN), 0, "1.602M MACs or more"), ((MICRO, 4, 0.06, 30, 300), 1, "or more"),
-     ((MICRO, "4", *OPEN), 0, "no amount"), (("nobody", 4, *OPEN), 0, "Unknown space"),
-     ((["x"], 4, *OPEN), 0, "Unknown space"), ((MICRO, {"a": 1}, *OPEN), 0, "no amount")],
+     ((MICRO, "4", *OPEN), 0, "is not a number"), (("nobody", 4, *OPEN), 0, "Unknown space"),
+     ((["x"], 4, *OPEN), 0, "Unknown space"), ((MICRO, {"a": 1}, *OPEN), 0, "is not a number")],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_a_message_and_changes_nothing_else(client, arguments, moved, said):
     found = client.predict(*arguments, api_name=f"/move_{NAMES[moved]}")
