@@ -62,9 +62,7 @@ class Range:
             BudgetError: If it is not a number, or no network is that cheap.
         """
         if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST < value < MOST:
-            raise BudgetError(
-                f"{shown(value)} is not an amount; choose from {_up(self.low):g} to {_down(self.high):g}."
-            )
+            raise BudgetError(f"{shown(value)} is not a number; choose from {_up(self.low):g} to {_down(self.high):g}.")
         amount = _four(value)
         if amount < self.low:
             raise BudgetError(

@@ -296,9 +296,10 @@ def test_the_keyboard_alone_will_do(visit):
     assert all(label for _, label, _ in reached), reached
     assert {box for box, _, kind in reached if kind == "range"} == {"flops", "params", "memory", "flash"}
     me.page.locator("#space input").focus()
-    me.page.keyboard.press("ArrowDown")
-    me.page.keyboard.press("ArrowDown")
-    me.page.keyboard.press("Enter")
+    me.page.get_by_role("option").first.wait_for()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        me.page.wait_for_timeout(300)  # the list is drawn anew after each key
+        me.page.keyboard.press(key)
     me.page.wait_for_function("() => !document.getElementById('command').innerText.includes('cifar10_r64')")
     me.page.locator("#make").focus()
     me.page.keyboard.press("Enter")
