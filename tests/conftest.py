@@ -24,6 +24,8 @@ from sgnas_zoo.search.generator import ArchGenerator
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.supernet import UnifiedSupernet
 
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))  # the workers of a run share the cores
+
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
