@@ -15,17 +15,7 @@ from torch import nn
 from sgnas_zoo.api.answer import Generated, answer
 from sgnas_zoo.api.checks import check_budgets
 from sgnas_zoo.api.profiles import ProfileLike
-from sgnas_zoo.api.request import (
-    Pretrained,
-    Request,
-    for_timm,
-    logged_in,
-    own,
-    parse,
-    parse_many,
-    reach,
-    whole,
-)  # fmt: skip
+from sgnas_zoo.api.request import Pretrained, Request, for_timm, logged_in, own, parse, parse_many, reach, whole
 from sgnas_zoo.api.resolve import Resolved, resolve
 from sgnas_zoo.costs import BUDGETS, COSTS, Precision, takes_budgets
 from sgnas_zoo.errors import BudgetError, UnknownNameError, check_name, unknown_name

@@ -13,7 +13,7 @@ from sgnas_zoo.files import read_config
 from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
 from sgnas_zoo.hub.loading import warn_of_new_head
 from sgnas_zoo.models.builder import build_model
-from sgnas_zoo.zoo import ARTIFACTS, ZooEntry
+from sgnas_zoo.zoo import ZooEntry
 
 
 def make_named(entry: ZooEntry, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
@@ -38,10 +38,10 @@ def make_named(entry: ZooEntry, pretrained: bool, kwargs: dict[str, Any]) -> nn.
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     record: dict[str, Any] = {"space": entry.space, "arch": entry.arch, "form": entry.form}
     weights = entry.weights.get(cfg.get("tag") or "")
-    if weights and cfg.get("file") == str(ARTIFACTS / weights.folder / WEIGHTS):
+    if weights and cfg.get("file") == str(weights.place / WEIGHTS):
         del cfg["file"]  # a saved model does not say where the package lies
         if pretrained:
-            record = read_config(ARTIFACTS / weights.folder / CONFIG)["zoo"]
+            record = read_config(weights.place / CONFIG)["zoo"]
             warn_of_new_head(record["num_classes"], kwargs.get("num_classes"))
     model.zoo = record  # type: ignore[assignment]
     return model

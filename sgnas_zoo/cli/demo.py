@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import click
 
+from sgnas_zoo.cli.options import check_installed
 from sgnas_zoo.errors import printable
 
 PACKAGES = ("gradio", "accelerate", "datasets")
@@ -28,10 +28,7 @@ def demo(host: str, port: int | None, profiles: Sequence[str], push_to_hub: str 
     """Serve a page to play with: budgets by slider, the network that keeps them, names for your pictures."""
     if (private or requirement) and not push_to_hub:
         raise click.UsageError("--private and --requirement go with --push-to-hub USER/NAME.")
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise click.UsageError(
-            f"The page needs {' and '.join(missing)}; install what is missing with: pip install 'sgnas-zoo[demo]'"
-        )
+    check_installed("The page", PACKAGES, "demo")
     if push_to_hub:
         _push(push_to_hub, profiles, private=private, requirement=requirement)
         return

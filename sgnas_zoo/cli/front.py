@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sgnas_zoo.cli.generate import DEFAULT_TAG
-from sgnas_zoo.cli.options import column_options, form_option, precision_option
+from sgnas_zoo.cli.options import check_installed, column_options, form_option, precision_option
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable
 from sgnas_zoo.stopping import stoppable
@@ -42,10 +41,7 @@ PACKAGES = ("matplotlib", "accelerate", "datasets")
 @stoppable("start it again.")
 def front(space: str, pretrained: str | None, output: Path, force: bool, **options: Any) -> None:
     """Generate networks over the whole range of a cost: a table, a plot, and the knee."""
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise click.UsageError(
-            f"A front needs {' and '.join(missing)}; install what is missing with: pip install 'sgnas-zoo[recipes]'"
-        )
+    check_installed("A front", PACKAGES, "recipes")
     from sgnas_zoo.training.fronts.files import FILES, front_lines, own_files, write_front
     from sgnas_zoo.training.fronts.plan import plan_front
     from sgnas_zoo.training.outputs import claim

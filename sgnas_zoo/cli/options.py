@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import click
@@ -67,6 +68,23 @@ def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for kind in ("label", "image"):
         command = click.option(f"--{kind}-column", help=f"Column of its {kind}s, if that cannot be guessed.")(command)
     return command
+
+
+def check_installed(what: str, packages: Sequence[str], extra: str) -> None:
+    """Refuse a command whose extra is not installed.
+
+    Args:
+        what: What needs the packages: "A front".
+        packages: Names of modules.
+        extra: The extra that brings them.
+
+    Raises:
+        UsageError: Naming what is missing, and the line that installs it.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise click.UsageError(
+            f"{what} needs {' and '.join(missing)}; install what is missing with: pip install 'sgnas-zoo[{extra}]'"
+        )
 
 
 def amounts_of(record: Mapping[str, Any]) -> str:

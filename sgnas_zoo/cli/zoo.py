@@ -151,15 +151,13 @@ def _named_weights(entry: ZooEntry, tag: str, weights: Weights) -> dict[str, Any
     """What a tag of a named network stands for; top-1 is what its training measured at the end."""
     from sgnas_zoo.files import read_config
     from sgnas_zoo.hub.artifacts import CONFIG, WEIGHTS
-    from sgnas_zoo.zoo import ARTIFACTS
 
-    folder = ARTIFACTS / weights.folder
-    record = read_config(folder / CONFIG)["zoo"]
+    record = read_config(weights.place / CONFIG)["zoo"]
     return {
         "model": entry.name, "space": entry.space, "tag": tag, "default": tag == next(iter(entry.weights)),
         "dataset": weights.dataset, "place": "in the package", "num_classes": record["num_classes"],
         "resolution": record["resolution"], "top1": [record["metrics"]["top1"]],
-        "bytes": (folder / WEIGHTS).stat().st_size,
+        "bytes": (weights.place / WEIGHTS).stat().st_size,
     }  # fmt: skip
 
 

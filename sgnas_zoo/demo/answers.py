@@ -97,9 +97,11 @@ class Answer:
 @lru_cache(maxsize=1)
 def offers() -> Mapping[str, Offer]:
     """What can be chosen, by name: everything that comes with the package, so that no network connection is needed."""
-    entries = (e for e in supernet_entries() if e.supernet and e.generator)
-    inside = (e for e in entries if isinstance(published(e.supernet or ""), Path) and "/" not in (e.generator or "/"))
-    found = [Offer(e.space, e.tag, e.dataset) for e in inside]
+    found = [
+        Offer(entry.space, entry.tag, entry.dataset)
+        for entry in supernet_entries()
+        if all(part and isinstance(published(part), Path) for part in (entry.supernet, entry.generator))
+    ]
     return {offer.name: offer for offer in found}
 
 

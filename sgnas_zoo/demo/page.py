@@ -180,7 +180,7 @@ def _change(profiles: Sequence[Profile], name: object) -> list[Any]:
 def _look(kept: str, path: str | None) -> str:
     """Name what a picture shows."""
     if path is None:
-        return pictures.problem("There is no picture yet; choose or drop one.")
+        return pictures.problem("Choose or drop a picture first.")
     try:
         asked = answers.read_asked(kept)
         return pictures.names(asked, *name_picture(asked, path))

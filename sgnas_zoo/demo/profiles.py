@@ -28,7 +28,7 @@ def load_profiles(places: Sequence[str]) -> list[Profile]:
 
 
 def profiles_in(folder: str | Path) -> list[Profile]:
-    """The profiles in the files of a folder; none where there is no folder."""
+    """The profiles in the JSON files of a folder; an empty list if the folder does not exist."""
     return load_profiles([str(path) for path in sorted(Path(folder).glob("*.json"))])
 
 

@@ -86,7 +86,7 @@ def range_of(name: str, table: CostTable) -> Range:
 
 
 def _round_step(step: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is no larger."""
+    """Round a step down to 1, 2 or 5 times a power of ten."""
     power = 10 ** math.floor(math.log10(step))
     return float(f"{max(factor for factor in (1, 2, 5) if factor * power <= step * (1 + 1e-9)) * power:.0e}")
 

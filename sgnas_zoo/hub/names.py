@@ -73,7 +73,7 @@ def read_name(name: str | Path, is_name: Callable[[str], bool] = lambda _: False
     if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
         return Place(_existing(text))
     if "/" in text:
-        raise _neither(text)
+        raise neither(text)
     return None
 
 
@@ -85,7 +85,7 @@ def read_place(name: str | Path) -> Place:
     """
     place = read_name(name)
     if place is None:
-        raise _neither(str(name))
+        raise neither(str(name))
     return place
 
 
@@ -101,8 +101,9 @@ def read_folder(name: str | Path) -> Path:
     return Path(name) if place is None or place.folder is None else place.folder
 
 
-def _neither(text: str) -> ArtifactError:
-    return ArtifactError(f"There is no folder {text[:200]!r}, and it is not a Hub repo id either; write USER/NAME.")
+def neither(text: str) -> ArtifactError:
+    """The error for a name that is not a folder here, and cannot be a repo."""
+    return ArtifactError(f"{text[:200]!r} is neither a folder here nor a Hub repo id; write USER/NAME.")
 
 
 def _existing(text: str) -> Path:

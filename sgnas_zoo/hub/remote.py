@@ -31,6 +31,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 
 from sgnas_zoo.errors import ArtifactError, ZooError, printable
 from sgnas_zoo.files import sha256
+from sgnas_zoo.hub.names import neither
 
 HUB_FAILURES = (HTTPError, OSError, HFValidationError, EntryNotFoundError, RevisionResolutionError)
 """All that huggingface_hub raises when the network, the Hub, the cache or a name fails it."""
@@ -168,7 +169,7 @@ def split_revision(name: str, revision: str | None = None) -> tuple[str, str | N
     """
     repo, _, at = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or (not at and name.endswith("@")):
-        raise ArtifactError(f"There is no folder {name!r}, and it is not a Hub repo id either; write USER/NAME.")
+        raise neither(name)
     if at and revision not in (None, at):
         raise ArtifactError(f"{name} names a revision and revision={revision!r} another; leave one out.")
     return repo, at or revision

@@ -33,6 +33,11 @@ class Weights:
     dataset: str
     folder: str
 
+    @property
+    def place(self) -> Path:
+        """Where that folder is."""
+        return ARTIFACTS / self.folder
+
 
 @dataclass(frozen=True)
 class ZooEntry:

@@ -157,9 +157,10 @@ def test_a_tag_of_timm_brings_its_weights(caught, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("local-dir:gone", "no folder gone"), ("./gone", "no folder ./gone"), ("gone/", "no folder"),
+        ("local-dir:gone", "no folder gone"), ("./gone", "no folder ./gone"), ("gone/", "is neither a folder here"),
         ("~/gone", "no folder"),
-        ("a/b/c", "no folder 'a/b/c'"), ("..gone/x", "no folder"), ("local-dir:", "names nothing"),
+        ("a/b/c", "'a/b/c' is neither a folder here"), ("..gone/x", "is neither a folder here"),
+        ("local-dir:", "names nothing"),
         ("hf-hub:", "names nothing"), ("hf-hub:net", "not a Hub repo id"), ("hf-hub:me/a/b", "not a Hub repo id"),
         ("me/gone", "not in the cache"), ("me/net@v9", "not in the cache"), ("s3:me/net", "s3: is not a source"),
         ("gone", "Unknown model"), ("x" * 5000, "xxx"), ("a", "config.json"), ("me/net@", "USER/NAME"),
@@ -344,7 +345,7 @@ def test_an_exported_file_tells_where_its_weights_come_from(places, tmp_path, mo
 @pytest.mark.parametrize("name", ["", "banana", "sgnas_a", "sgnas_a.in1k", "gone.json"])
 def test_plain_words_are_names(name):
     assert read_name(name) is None
-    with pytest.raises(ArtifactError, match="not a Hub repo id"):
+    with pytest.raises(ArtifactError, match="is neither a folder here nor a Hub repo id"):
         load_supernet(name)
 
 

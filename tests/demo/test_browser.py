@@ -191,7 +191,7 @@ def test_another_space_has_its_own_ranges_profile_and_names(visit, tmp_path):
     me.page.get_by_label("Clear").click()
     me.page.wait_for_function("() => !document.getElementById('seen').innerText.trim()")
     me.page.locator("#look").click()
-    me.wait_for("seen", "no picture yet")
+    me.wait_for("seen", "Choose or drop a picture first.")
     assert not me.failed
 
 

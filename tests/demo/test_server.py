@@ -83,7 +83,7 @@ def test_a_hostile_picture_is_a_message(client, tmp_path):
         assert said in seen
         assert "<img" not in seen
     assert "move a slider" in client.predict("{}", gradio_client.handle_file(tmp_path / "large.png"), api_name="/look")
-    assert "no picture yet" in client.predict(kept, None, api_name="/look")
+    assert "Choose or drop a picture first." in client.predict(kept, None, api_name="/look")
 
 
 def test_a_large_upload_is_cut_off(page):

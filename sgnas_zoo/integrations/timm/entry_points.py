@@ -17,7 +17,7 @@ from torch import nn
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.spaces import SPACES
-from sgnas_zoo.zoo import ARTIFACTS, ZooEntry, zoo_entries
+from sgnas_zoo.zoo import ZooEntry, zoo_entries
 
 
 def _cfg(**changes: Any) -> Any:
@@ -39,7 +39,7 @@ def _tags(entry: ZooEntry) -> dict[str, Any]:
     origin = f"https://arxiv.org/abs/{entry.paper[6:]}"
     if not entry.weights:
         return {"in1k": _cfg(origin_url=origin)}
-    return {tag: _trained(ARTIFACTS / weights.folder, origin) for tag, weights in entry.weights.items()}
+    return {tag: _trained(weights.place, origin) for tag, weights in entry.weights.items()}
 
 
 def _trained(folder: Path, origin: str) -> Any:
