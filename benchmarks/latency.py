@@ -80,7 +80,7 @@ def parts() -> dict[str, tuple[int, dict[str, float]]]:
     models = {**made, YARDSTICK: timm.create_model(YARDSTICK).eval()}
     rows = side_by_side(models, _setups(1), resolution=224, rounds=ROUNDS)
     return {
-        name: (own[0].macs or 0, {row.setup.runtime: row.median_ms for row in own})
+        name: (own[0].macs or 0, {row.setup.runtime: row.timing.median_ms for row in own})
         for name in models
         if (own := [row for row in rows if row.model == name])
     }
@@ -104,7 +104,7 @@ def table(batch_size: int) -> dict[str, tuple[int, int, dict[str, float]]]:
     models = {name: timm.create_model(name).eval() for name in (*OURS, *THEIRS)}
     rows = side_by_side(models, _setups(batch_size), resolution=224, rounds=ROUNDS)
     return {
-        name: (own[0].macs or 0, own[0].params or 0, {row.setup.runtime: row.median_ms for row in own})
+        name: (own[0].macs or 0, own[0].params or 0, {row.setup.runtime: row.timing.median_ms for row in own})
         for name in models
         if (own := [row for row in rows if row.model == name])
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from sgnas_zoo.cli.networks import load_runnable, say_untrained
 from sgnas_zoo.cli.options import column_options
+from sgnas_zoo.cli.tables import table
 from sgnas_zoo.errors import ModelError, printable
 
 
@@ -44,10 +46,9 @@ def evaluate(models: tuple[str, ...], dataset: str, split: str, limit: int | Non
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    width = max(len("model"), *map(len, models)) + 2
-    click.echo(f"{'model':{width}}{'top-1, %':>10}{'top-5, %':>10}{'loss':>8}{'images':>8}{'images/s':>10}")
-    for row in rows:
-        click.echo(
-            f"{printable(row['model']):{width}}{row['top1']:10.2f}{row['top5']:10.2f}{row['loss']:8.3f}"
-            f"{row['images']:8}{row['images_per_second']:10.0f}"
-        )
+    click.echo(table("model|>top-1, %|>top-5, %|>loss|>images|>images/s", map(_row, rows)))
+
+
+def _row(own: dict[str, Any]) -> list[Any]:
+    shares = (f"{own[name]:.2f}" for name in ("top1", "top5"))
+    return [own["model"], *shares, f"{own['loss']:.3f}", own["images"], f"{own['images_per_second']:.0f}"]

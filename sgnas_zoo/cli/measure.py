@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgnas_zoo.cli.networks import load_named, say_untrained
+from sgnas_zoo.cli.tables import table
 from sgnas_zoo.terminal import UserPath
 
 if TYPE_CHECKING:
     from sgnas_zoo.costs.profile import Profile
+    from sgnas_zoo.measure.side_by_side import Row
 
 POSITIVE = click.IntRange(min=1)
 
@@ -116,20 +117,20 @@ def benchmark(models: Sequence[str], runtime: str, device: str, threads: int | N
         rows = side_by_side(loaded, setups, files=files, resolution=resolution, rounds=rounds, progress=progress)
     say_untrained({**loaded, **files})
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        click.echo(json.dumps([row.record() for row in rows], indent=2))
         return
-    width = max(len("model"), *map(len, models)) + 2
-    click.echo(f"{'model':{width}}{'runtime':19}{'px':>5}{'M MACs':>9}{'M params':>10}{'ms':>18}{'IQR':>9}")
-    for row in rows:
-        kind = row.setup.runtime + (", int8" if row.setup.dtype == "int8" else "")
-        macs, params = ("-" if count is None else f"{count / 1e6:.2f}" for count in (row.macs, row.params))
-        click.echo(
-            f"{row.model:{width}}{kind:19}{row.resolution:5}{macs:>9}{params:>10}"
-            f"{str(row.timing).removesuffix(' ms'):>18}{row.iqr_ms:9.2f}"
-        )
+    click.echo(table("model|runtime|>px|>M MACs|>M params|>ms|>IQR", map(_cells, rows)))
     on = setups[0]
     click.echo(f"{on.device}, {on.threads} threads, batches of {on.batch_size}, {on.dtype}; deploy forms, one "
-               f"interleaved run, medians of {rows[0].n}.", err=True)  # fmt: skip
+               f"interleaved run, medians of {rows[0].timing.n}.", err=True)  # fmt: skip
+
+
+def _cells(row: Row) -> list[Any]:
+    """A row of the table of times."""
+    runtime = row.setup.runtime + (", int8" if row.setup.dtype == "int8" else "")
+    counts = ("-" if count is None else f"{count / 1e6:.2f}" for count in (row.macs, row.params))
+    times = str(row.timing).removesuffix(" ms"), f"{row.timing.iqr_ms:.2f}"
+    return [row.model, runtime, row.resolution, *counts, *times]
 
 
 def _from_csv(path: Path, **known: Any) -> Profile:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgnas_zoo.cli.tables import table
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import printable, unknown_name
 
@@ -38,21 +39,9 @@ def list_(pretrained: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": models, "spaces": spaces}, indent=2))
         return
-    click.echo(f"{'model':16}{'space':16}{'M MACs':>8}{'M params':>10}{'top-1, published':>18}  weights")
-    for model in models:
-        top1 = f"{model['published']['top1']:.1f}" if model["published"] else "-"
-        click.echo(
-            f"{model['name']:16}{model['space']:16}{model['macs'] / 1e6:8.1f}{model['params'] / 1e6:10.2f}"
-            f"{top1:>18}  {', '.join(model['weights']) or 'none yet'}"
-        )
-    click.echo(f"\n{'space':16}{'layers':>7}{'slots':>7}{'choices':>9}{'M MACs':>16}{'px':>5}  {'generator':11}weights")
-    for space in spaces:
-        span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
-        click.echo(
-            f"{space['name']:16}{space['layers']:7}{space['slots']:7}{space['choices']:9}{span:>16}"
-            f"{space['resolution']:5}  {'embedded' if space['generator'] else 'none yet':11}"
-            f"{', '.join(space['weights']) or 'none yet'}"
-        )
+    click.echo(table("model|space|>M MACs|>M params|>top-1, published|weights", map(_model_row, models)))
+    click.echo()
+    click.echo(table("space|>layers|>slots|>choices|>M MACs|>px|generator|weights", map(_space_row, spaces)))
 
 
 def _list_weights(as_json: bool) -> None:
@@ -65,12 +54,27 @@ def _list_weights(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(weights, indent=2))
         return
-    click.echo(f"{'space or model':16}{'tag':18}{'trained on':22}{'classes':>8}{'px':>5}{'top-1, %':>13}  MB")
-    for own in weights:
-        top1 = " - ".join(f"{share:.1f}" for share in own["top1"] or []) or "-"
-        size = own["place"] if own["bytes"] is None else f"{own['bytes'] / 1e6:.1f}"
-        told = f"{own.get('model', own['space']):16}{own['tag']:18}{own['dataset']:22}"
-        click.echo(f"{told}{own['num_classes'] or '-':>8}{own['resolution'] or '-':>5}{top1:>13}  {size}")
+    click.echo(table("space or model|tag|trained on|>classes|>px|>top-1, %|MB", map(_weights_row, weights)))
+
+
+def _model_row(model: dict[str, Any]) -> list[Any]:
+    top1 = f"{model['published']['top1']:.1f}" if model["published"] else "-"
+    macs, params = f"{model['macs'] / 1e6:.1f}", f"{model['params'] / 1e6:.2f}"
+    return [model["name"], model["space"], macs, params, top1, ", ".join(model["weights"]) or "none yet"]
+
+
+def _space_row(space: dict[str, Any]) -> list[Any]:
+    span = f"{space['macs'][0] / 1e6:.1f} - {space['macs'][1] / 1e6:.1f}"
+    generator, weights = "embedded" if space["generator"] else "none yet", ", ".join(space["weights"]) or "none yet"
+    counts = [space[name] for name in ("layers", "slots", "choices")]
+    return [space["name"], *counts, span, space["resolution"], generator, weights]
+
+
+def _weights_row(own: dict[str, Any]) -> list[Any]:
+    top1 = " - ".join(f"{share:.1f}" for share in own["top1"] or []) or "-"
+    size = own["place"] if own["bytes"] is None else f"{own['bytes'] / 1e6:.1f}"
+    told = [own[name] or "-" for name in ("tag", "dataset", "num_classes", "resolution")]
+    return [own.get("model", own["space"]), *told, top1, size]
 
 
 @click.command()

@@ -17,7 +17,7 @@ from sgnas_zoo.measure.load import note_drift, note_load
 from sgnas_zoo.measure.partial import Partial
 from sgnas_zoo.measure.progress import Progress, note, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
-from sgnas_zoo.measure.timing import MOST_SPREAD, Floats, Timing, interleaved, spread
+from sgnas_zoo.measure.timing import MOST_SPREAD, Floats, Timing, interleaved
 from sgnas_zoo.plain_torch import plain_torch
 from sgnas_zoo.spaces import Arch, SearchSpace
 
@@ -104,8 +104,8 @@ def _note_quality(times: Sequence[Floats]) -> None:
 
 def _block_times(blocks: Sequence[TimedBlock], times: Sequence[Floats]) -> tuple[BlockTime, ...]:
     rows = [
-        BlockTime(layer, choice, round(float(np.median(own)), 5), round(spread(own), 5), len(own))
-        for block, own in zip(blocks, times, strict=True)
+        BlockTime(layer, choice, round(own.median_ms, 5), round(own.iqr_ms, 5), own.n)
+        for block, own in zip(blocks, map(Timing.of, times), strict=True)
         for layer, choice in block.places
     ]
     return tuple(sorted(rows, key=lambda row: (row.layer, row.choice)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -22,8 +22,8 @@ from sgnas_zoo.models.deploy import deploy
 
 
 @dataclass(frozen=True)
-class Side:
-    """One network under one setup.
+class Row:
+    """Times of one network under one setup.
 
     Args:
         model: What it was called.
@@ -31,12 +31,7 @@ class Side:
         resolution: Side of the input in pixels.
         macs: Multiply-accumulates of one image; None for an exported file.
         params: Parameters; likewise.
-        median_ms: Median time of a batch in milliseconds.
-        iqr_ms: Interquartile range.
-        n: Number of times.
-        low_ms: 25th percentile.
-        high_ms: 75th percentile.
-        spread: Interquartile range as a share of the median; above 20 %, the time is a range.
+        timing: Milliseconds of a batch.
     """
 
     model: str
@@ -44,17 +39,12 @@ class Side:
     resolution: int
     macs: int | None
     params: int | None
-    median_ms: float
-    iqr_ms: float
-    n: int
-    low_ms: float
-    high_ms: float
-    spread: float
+    timing: Timing
 
-    @property
-    def timing(self) -> Timing:
-        """Its times, as they are stated."""
-        return Timing(self.median_ms, self.low_ms, self.high_ms, self.n)
+    def record(self) -> dict[str, Any]:
+        """As plain data: times in milliseconds, and their spread as a share of the median."""
+        told = asdict(self)
+        return {**told, **told.pop("timing"), "iqr_ms": self.timing.iqr_ms, "spread": self.timing.spread}
 
 
 def side_by_side(
@@ -65,7 +55,7 @@ def side_by_side(
     resolution: int | None = None,
     rounds: int = 30,
     progress: Progress = silent,
-) -> list[Side]:
+) -> list[Row]:
     """Time the deploy forms of several networks under several setups, interleaved.
 
     It first says what else the machine does. Where repeats of one spread by more than 20 %, all are timed again, twice
@@ -113,10 +103,7 @@ def side_by_side(
         return times
 
     note_load(setups[0])
-    return [
-        Side(*row, own.median_ms, own.high_ms - own.low_ms, own.n, own.low_ms, own.high_ms, own.spread)
-        for row, own in zip(rows, steadiest(run), strict=True)
-    ]
+    return [Row(*row, timing) for row, timing in zip(rows, steadiest(run), strict=True)]
 
 
 def input_size(model: nn.Module) -> tuple[int, ...]:

@@ -44,9 +44,14 @@ class Timing:
         return cls(median, low, high, len(times))
 
     @property
+    def iqr_ms(self) -> float:
+        """Interquartile range."""
+        return self.high_ms - self.low_ms
+
+    @property
     def spread(self) -> float:
         """Interquartile range as a share of the median."""
-        return (self.high_ms - self.low_ms) / self.median_ms if self.median_ms else 0.0
+        return self.iqr_ms / self.median_ms if self.median_ms else 0.0
 
     @property
     def steady(self) -> bool:
@@ -136,12 +141,6 @@ def interleaved(
                 log.add(times)
         progress()
     return [np.array([time for time in own if time is not None]) for own in zip(*done, strict=True)]
-
-
-def spread(times: Floats) -> float:
-    """Interquartile range."""
-    low, high = np.percentile(times, (25, 75))
-    return float(high - low)
 
 
 def _timer() -> type[Timer]:

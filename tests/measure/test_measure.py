@@ -23,7 +23,7 @@ from sgnas_zoo.measure.device import cores, device_name
 from sgnas_zoo.measure.network import measure
 from sgnas_zoo.measure.profiler import HELD_OUT, profile_space, validate
 from sgnas_zoo.measure.runtimes import RUNTIMES, Runtime
-from sgnas_zoo.measure.timing import interleaved, spread
+from sgnas_zoo.measure.timing import Timing, interleaved
 from sgnas_zoo.spaces import SPACES
 
 MICRO = SPACES["sgnas_micro"]
@@ -61,7 +61,11 @@ def test_longer_calls_take_longer_and_the_number_of_threads_is_set_and_restored(
     assert np.median(long) >= 20 > min(short)
     assert set(threads) == {1}
     assert torch.get_num_threads() == before
-    assert spread(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 2.0
+
+
+def test_a_timing_is_its_quartiles():
+    timing = Timing.of(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert (timing.low_ms, timing.median_ms, timing.high_ms, timing.iqr_ms, timing.n) == (2, 3, 4, 2, 5)
 
 
 # --- blocks

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from tabulate import tabulate
+
 from sgnas_zoo.costs import BUDGETS, Budget
 from sgnas_zoo.hub.cards.text import title
 from sgnas_zoo.search.budgets import plain
@@ -195,8 +197,5 @@ def _supernets(record: Mapping[str, Any]) -> list[list[str]]:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table in Markdown whose columns are also straight in a terminal."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
+    laid: str = tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+    return laid.splitlines()
