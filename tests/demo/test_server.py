@@ -14,6 +14,7 @@ from PIL import Image
 
 gradio_client = pytest.importorskip("gradio_client", reason="gradio is not installed: pip install 'sgnas-zoo[demo]'")
 MICRO, NAMES = "sgnas_micro.cifar10", ("flops", "params", "memory", "flash")
+MOST_WAITING = 64
 OPEN = (0.3405, 30.72, 368)
 """Right ends of the other sliders."""
 
@@ -178,6 +179,22 @@ def test_a_server_that_is_stopped_while_it_makes_a_network_ends_at_once(tmp_path
     assert time.monotonic() - begun < 15
     assert said.splitlines()[-1] == "Interrupted."
     assert not [*(tmp_path / "tmp").glob("sgnas-zoo-demo-*")]
+
+
+@pytest.mark.slow
+def test_a_full_queue_refuses_more_and_serves_those_who_wait(tmp_path):
+    with Served(tmp_path) as page:
+        kept = json.dumps({"offer": "sgnas_imagenet.cifar10_r64", "budgets": {"flops": 500e6}})
+        data, told = json.dumps({"data": [kept]}).encode(), {"Content-Type": "application/json"}
+        answers = [request(f"{page.url}gradio_api/call/make", data, told) for _ in range(MOST_WAITING + 20)]
+        taken = [json.loads(body)["event_id"] for status, _, body in answers if status == 200]
+        refused = [body for status, _, body in answers if status == 503]
+        assert len(taken) + len(refused) == len(answers)
+        assert MOST_WAITING <= len(taken) < len(answers)
+        assert all(b"Queue is full" in body and b"Traceback" not in body for body in refused)
+        assert b"event: complete" in request(f"{page.url}gradio_api/call/make/{taken[0]}")[2]
+        moved = gradio_client.Client(page.url, verbose=False)
+        assert text_of(moved.predict(MICRO, 4, *OPEN, api_name="/move_flops"))[5], "waits for the networks of others"
 
 
 @pytest.mark.slow
