@@ -24,11 +24,7 @@ import click
 import sgnas_zoo
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SHARED = {
-    "opt": "sgd", "momentum": 0.9, "weight_decay": 2e-4, "batch_size": 32, "warmup_epochs": 0.5, "warmup_lr": 0,
-    "sched": "cosine", "label_smoothing": 0.1, "crop": "pad", "color_jitter": 0, "drop_rate": 0, "ema_decay": 0,
-    "eval_every": 100, "workers": 0,
-}  # fmt: skip
+SETTINGS = Path(__file__).with_suffix(".yaml")
 SEARCH_EPOCHS = 2
 
 
@@ -52,11 +48,11 @@ class Study:
             recipe = ["finetune.py", "--pretrained", self.pretrained] if start == "inherited" else ["retrain.py"]
             given = {
                 "space": self.space, "arch": self.arch, "resolution": self.side, "dataset": self.dataset,
-                "limit": self.images, "output": folder, "resume": "auto", **SHARED, **options,
+                "limit": self.images, "output": folder, "resume": "auto", "config": SETTINGS, **options,
             }  # fmt: skip
             flags = [text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", str(value))]
             click.echo(f"{name} ...", err=True)
-            subprocess.run([sys.executable, RECIPES / recipe[0], *recipe[1:], "--cache", *flags], check=True)
+            subprocess.run([sys.executable, RECIPES / recipe[0], *recipe[1:], *flags], check=True)
         return float(json.loads((folder / "metrics.json").read_text())["top1"])
 
     def best_rate(self, start: str, rates: list[float]) -> dict[str, Any]:

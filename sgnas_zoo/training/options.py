@@ -84,21 +84,14 @@ class RecipeCommand(click.Command):
 
     def _read_configs(self, ctx: click.Context, given: Mapping[str, Any], mistakes: list[str]) -> dict[str, Path]:
         """Set the default map; say which file each name in it comes from."""
-        chosen: dict[str, Any] = {}
-        if given.get("config"):
-            chosen = _section(Path(given["config"]), self.section, True, mistakes)
-        space = self.space(given, chosen)
-        built_in: dict[str, Any] = {}
-        file = self._built_in(space)
-        if file:
-            built_in = _section(file, self.section, False, mistakes)
-            ctx.default_map = self._accepted(built_in, file, mistakes)
-        origins = {name: Path(file.name) for name in built_in} if file else {}
-        if chosen:
-            config = Path(given["config"])
-            ctx.default_map = {**(ctx.default_map or {}), **self._accepted(chosen, config, mistakes)}
-            origins |= dict.fromkeys(chosen, config)
-        return origins
+        config = Path(given["config"]) if given.get("config") else None
+        chosen = _section(config, self.section, True, mistakes) if config else {}
+        file = self._built_in(self.space(given, chosen))
+        built_in = _section(file, self.section, False, mistakes) if file else {}
+        accepted = self._accepted(built_in, file, mistakes) | self._accepted(chosen, config, mistakes)
+        ctx.default_map = {name: value for name, value in accepted.items() if value is not None}
+        named = {name: Path(file.name) for name in built_in} if file else {}
+        return named | (dict.fromkeys(chosen, config) if config else {})
 
     def _built_in(self, space: Any) -> Path | None:
         """The YAML of a space, or that of its family."""
@@ -108,13 +101,19 @@ class RecipeCommand(click.Command):
         files = [folder / f"{name}.yaml" for name in names for folder in (self.configs, self.configs / UNPROVEN)]
         return next((file for file in files if file.is_file()), None)
 
-    def _accepted(self, section: Mapping[str, Any], file: Path, mistakes: list[str]) -> dict[str, Any]:
-        """The known names, values spelt as on the command line, so that 60.5 is not a whole number here either."""
+    def _accepted(self, section: Mapping[str, Any], file: Path | None, mistakes: list[str]) -> dict[str, Any]:
+        """The known names, values spelt as on the command line, so that 60.5 is not a whole number here either.
+
+        No value (``null``) is the option's own default, whatever the YAML of the space says: ``settings.yaml`` of a run
+        gives its settings again.
+        """
         options = {param.name: param for param in self.params if param.name and param.expose_value}
         accepted: dict[str, Any] = {}
         for name, value in section.items():
             if name not in options:
                 mistakes.append(f"{file}: {self._unknown('key', name, options)}")
+            elif value is None:
+                accepted[name] = None
             elif isinstance(value, dict) or isinstance(value, list) != _takes_list(options[name]):
                 mistakes.append(f"{file}: {name} takes {'a list' if _takes_list(options[name]) else 'one value'}")
             else:
@@ -212,7 +211,7 @@ def _section(file: Path, name: str, required: bool, mistakes: list[str]) -> dict
         elif not isinstance(section := content.get(name) or {}, dict):
             mistakes.append(f"{file}: {name} is not a mapping, write `option: value` below it")
         else:
-            return {key: value for key, value in section.items() if value is not None}
+            return dict(section)
     return {}
 
 

@@ -12,6 +12,7 @@ from recipe_runs import load_recipe
 from sgnas_zoo.spaces import SPACES
 from sgnas_zoo.terminal import BadInput
 from sgnas_zoo.training.fields import build, flat, group, option, options
+from sgnas_zoo.training.options import save_settings
 
 TRAININGS = ("train_supernet", "train_generator", "retrain", "finetune")
 RECIPES = (*TRAININGS, "evaluate", "measure_supernet", "rank", "distill_generator")
@@ -125,3 +126,13 @@ def test_every_section_is_read_by_its_recipe(file, name, tmp_path):
     misspelt.write_text(yaml.safe_dump({name: {**section, key: 1}}))
     with pytest.raises(BadInput, match=f"unknown key {key}, did you mean"):
         parsed(recipe, "--config", misspelt)
+
+
+def test_no_value_is_the_own_default_of_an_option_so_settings_of_a_run_give_them_again(tmp_path):
+    recipe, file = load_recipe("finetune").main, tmp_path / "settings.yaml"
+    by_space = parsed(recipe, "--space", "sgnas_imagenet")
+    assert by_space["eval_split"] == "validation"
+    save_settings(tmp_path, {"space": "sgnas_imagenet", "eval_split": None, "epochs": None, "lr": 0.5}, "finetune")
+    told = parsed(recipe, "--config", file)
+    assert (told["eval_split"], told["epochs"], told["lr"]) == (None, 10, 0.5)
+    assert told["batch_size"] == by_space["batch_size"]
