@@ -276,6 +276,9 @@ def test_a_network_for_a_budget_has_the_form_that_was_asked_for(call, data, tmp_
     )
     assert load_file(tmp_path / "m" / "model.safetensors").keys() == lite.keys() != final.keys()
     assert "`lite`" in (tmp_path / "m" / "README.md").read_text()
+    (checkpoint,) = (tmp_path / "m" / "checkpoints").glob("*/model.safetensors")
+    sgnas_zoo.convert(checkpoint, tmp_path / "c", space=record["space"], arch=record["arch"], form="lite")
+    assert read(tmp_path / "c" / "config.json")["num_classes"] == 3
     _, out, _ = call("evaluate", "--model", tmp_path / "m", *images, "--limit", 10, "--workers", 0)
     assert json.loads(out)["form"] == "lite"
     assert figures(json.loads(out), ("macs", "params")) == figures(record, ("macs", "params"))
