@@ -60,7 +60,7 @@ def main(config: Config) -> None:
         check_file(output, force=True, ours=lambda file: reads_as(file, "model", "top1", "settings"))
     network: Any = make_network(
         asked.model, asked.budgets, asked.space, asked.arch, pretrained=asked.pretrained or True,
-        resolution=asked.resolution, generator=asked.generator,
+        resolution=asked.resolution, generator=asked.generator, form=asked.form,
     )  # fmt: skip
     set_input(network, asked.resolution)
     images = load_images(

@@ -70,7 +70,7 @@ def main(config: Config) -> None:
     set_seed(config.steps.seed)
     network: Any = make_network(
         asked.model, asked.budgets, asked.space, asked.arch, pretrained=asked.pretrained or True,
-        resolution=asked.resolution, num_classes=len(kept.classes), generator=asked.generator,
+        resolution=asked.resolution, num_classes=len(kept.classes), generator=asked.generator, form=asked.form,
         drop_rate=given.drop_rate or None, drop_path_rate=given.drop_path_rate or None,
     )  # fmt: skip
     if accelerator.is_main_process and (said := caveat(asked.model or "The network", network)):

@@ -92,7 +92,7 @@ def main(config: Config) -> None:
     budgets = {"flops": PAPER_FLOPS} if nothing and asked.space == "sgnas_imagenet" else asked.budgets
     network: Any = networks.make_network(
         asked.model, budgets, asked.space, asked.arch, pretrained=False, resolution=asked.resolution,
-        num_classes=len(kept.classes), generator=asked.generator, drop_rate=given.drop_rate or None,
+        num_classes=len(kept.classes), generator=asked.generator, form=asked.form, drop_rate=given.drop_rate or None,
         drop_path_rate=given.drop_path_rate or None,
     )  # fmt: skip
     networks.set_bn_momentum(network, config.bn_momentum)

@@ -17,7 +17,7 @@ from sgnas_zoo.api.checks import check_budgets
 from sgnas_zoo.api.profiles import ProfileLike
 from sgnas_zoo.api.request import Pretrained, Request, for_timm, logged_in, own, parse, parse_many, reach, whole
 from sgnas_zoo.api.resolve import Resolved, resolve
-from sgnas_zoo.costs import BUDGETS, COSTS, Precision, takes_budgets
+from sgnas_zoo.costs import BUDGETS, COSTS, DEFAULT_PRECISION, Precision, takes_budgets
 from sgnas_zoo.errors import BudgetError, UnknownNameError, check_name, unknown_name
 from sgnas_zoo.hub.loading import is_ours, load_model, warn_of_new_head
 from sgnas_zoo.hub.names import read_name
@@ -41,7 +41,7 @@ def generate(
     resolution: int | None = None,
     num_classes: int | None = None,
     in_chans: int = 3,
-    precision: Precision = "int8",
+    precision: Precision = DEFAULT_PRECISION,
     **budgets: Amount | None,
 ) -> list[Generated]:
     """Answer budgets with architectures: N budgets, N results, one pass of the generator.

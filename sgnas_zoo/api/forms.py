@@ -41,8 +41,8 @@ def inherited_form(space: SearchSpace, asked: FormName | None) -> FormName:
     """
     if asked is not None and space.form(asked) != space.form("search"):
         raise PretrainedError(
-            f"Weights of {space.name} are inherited in the search form, not {asked}: leave out form, or leave out "
-            "pretrained, save that network and train it with recipes/retrain.py --model FOLDER."
+            f"Weights of {space.name} are inherited in the search form, not {asked}: leave form out, or train a "
+            f"network of that form from scratch with recipes/retrain.py --form {asked}."
         )
     return asked or "search"
 

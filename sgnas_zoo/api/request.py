@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike
-from sgnas_zoo.costs import BUDGETS, Precision
+from sgnas_zoo.costs import BUDGETS, DEFAULT_PRECISION, Precision
 from sgnas_zoo.costs.profile import Profile
 from sgnas_zoo.errors import PretrainedError, UnknownNameError, check_name
 from sgnas_zoo.hub.remote import Access
@@ -63,7 +63,7 @@ class Request:
     @property
     def precision(self) -> Precision:
         """Number format that bytes are counted at."""
-        return self.conditions.get("precision", "int8")  # type: ignore[return-value]
+        return self.conditions.get("precision", DEFAULT_PRECISION)  # type: ignore[return-value]
 
 
 OWN = (

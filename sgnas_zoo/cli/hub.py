@@ -42,13 +42,15 @@ def card(path: str, repo: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", type=UserPath(), required=True, help="Folder of the artifact.")
 @click.option("--space", help="Search space the checkpoint was made in; found from its layers where possible.")
+@click.option("--arch", help="Architecture of a network whose tensors have timm's names, as model.state_dict() has.")
+@click.option("--form", help="Form of a network: final, lite or search; by default as its tensors say, or final.")
 @click.option("--prior", type=click.Path(path_type=Path), help="Prior pool of a generator; by default beside FILE.")
 @click.option("--force", is_flag=True, help="Replace the output folder.")
-def convert(file: Path, output: Path, space: str | None, prior: Path | None, force: bool) -> None:
-    """Convert a released checkpoint to safetensors."""
+def convert(file: Path, output: Path, **asked: Any) -> None:
+    """Convert a released checkpoint, or the state dict of a network, to a folder with safetensors."""
     from sgnas_zoo.hub.convert import convert as run
 
-    click.echo(f"Wrote {run(file, output, space=space, prior=prior, force=force)}", err=True)
+    click.echo(f"Wrote {run(file, output, **asked)}", err=True)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from typing import Protocol
 from sgnas_zoo.costs.analytic import BITOPS, CONV_MACS, MACS, PARAMS
 from sgnas_zoo.costs.budgets import BUDGETS, Budget, counted, takes_budgets
 from sgnas_zoo.costs.memory import FLASH, MEMORY
-from sgnas_zoo.costs.table import Conditions, CostTable, Precision, native_conditions
+from sgnas_zoo.costs.table import DEFAULT_PRECISION, Conditions, CostTable, Precision, native_conditions
 from sgnas_zoo.registry import Registry
 from sgnas_zoo.spaces import SearchSpace
 
@@ -53,6 +53,6 @@ def counted_tables(space: SearchSpace, conditions: Conditions) -> dict[str, Cost
 
 
 __all__ = [
-    "BUDGETS", "COSTS", "Budget", "Conditions", "Cost", "CostTable", "Precision", "counted", "counted_tables",
-    "native_conditions", "takes_budgets",
+    "BUDGETS", "COSTS", "DEFAULT_PRECISION", "Budget", "Conditions", "Cost", "CostTable", "Precision", "counted",
+    "counted_tables", "native_conditions", "takes_budgets",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ MOST = 1_000_000
 
 Precision = Literal["int8", "fp16", "float32"]
 """Number formats that bytes are counted at."""
+DEFAULT_PRECISION: Precision = "int8"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Conditions:
     resolution: int = 224
     num_classes: int = 1000
     in_chans: int = 3
-    precision: Precision = "int8"
+    precision: Precision = DEFAULT_PRECISION
 
     def __post_init__(self) -> None:
         for name, known in (("form", get_args(FormName)), ("precision", get_args(Precision))):

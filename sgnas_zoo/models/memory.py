@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sgnas_zoo.costs.memory import BYTES, WORD, weight_bytes
-from sgnas_zoo.costs.table import Precision
+from sgnas_zoo.costs.table import DEFAULT_PRECISION, Precision
 from sgnas_zoo.errors import ModelError
 from sgnas_zoo.models.copying import copied
 from sgnas_zoo.models.deploy import deploy
@@ -23,7 +23,7 @@ NORMS = (aten.native_batch_norm.default, aten._native_batch_norm_legit_no_traini
 
 
 @plain_torch()
-def count_memory(model: nn.Module, resolution: int, in_chans: int = 3, precision: Precision = "int8") -> int:
+def count_memory(model: nn.Module, resolution: int, in_chans: int = 3, precision: Precision = DEFAULT_PRECISION) -> int:
     """Bytes of the activations that are alive at once, at most, while one image passes.
 
     Args:
@@ -40,7 +40,7 @@ def count_memory(model: nn.Module, resolution: int, in_chans: int = 3, precision
 
 
 @plain_torch()
-def count_flash(model: nn.Module, precision: Precision = "int8") -> int:
+def count_flash(model: nn.Module, precision: Precision = DEFAULT_PRECISION) -> int:
     """Bytes of the weights.
 
     Args:

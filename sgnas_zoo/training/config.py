@@ -11,6 +11,7 @@ import click
 from timm.optim import list_optimizers
 
 from sgnas_zoo.errors import unknown_name
+from sgnas_zoo.spaces import FormName
 from sgnas_zoo.terminal import Count
 from sgnas_zoo.training.data.columns import Source
 from sgnas_zoo.training.fields import budgets, option
@@ -112,6 +113,7 @@ class Network:
     space: str | None = option("Search space of budget or architecture; its YAML holds the settings.", None)
     generator: str | None = option("Folder or Hub repo of the generator; by default the embedded one.", None)
     resolution: int | None = option("Input side in pixels; by default the model's or the space's.", None, SIDE)
+    form: FormName | None = option("Form of the network; by default that of its weights, or final.", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,9 @@ from sgnas_zoo.zoo import zoo_entries
 OTHERS_WEIGHTS = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
 """Entries of timm's ``pretrained_cfg`` that speak of the published weights of an architecture."""
 
+MADE = ("arch", "form", "generator")
+"""What a network can be made from beside budgets; one that has a name is made already."""
+
 
 def make_network(
     model: str | None, budgets: Mapping[str, float] | None = None, space: str | None = None,
@@ -44,20 +47,19 @@ def make_network(
         arch: Architecture string, without a name.
         pretrained: Load or inherit weights, as ``create_model`` does; there is an error where there are none.
         resolution: Input side in pixels that it will see, if another than its own.
-        kwargs: For timm; those that are None are left out.
+        kwargs: ``form`` and ``generator``, without a name, and what timm takes; those that are None are left out.
 
     Raises:
         ZooError: If the options contradict each other, or there is no such network, or no weights.
     """
-    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    kwargs = {name: value for name, value in {**(budgets or {}), "arch": arch, **kwargs}.items() if value is not None}
     if model is None:
         if not budgets and arch is None:
             raise UnknownNameError("Say which network: --flops 350M, --params 5M, --arch STRING or --model NAME.")
         family = SPACES[space].family if space else "sgnas"
         name: str | None = family if arch else None
-        given = {**(budgets or {}), "space": space, "arch": arch, "resolution": resolution}
-        kwargs |= {key: value for key, value in given.items() if value is not None}
-    elif beside := [f"--{name}" for name in (*(budgets or ()), *(["arch"] if arch is not None else []))]:
+        kwargs |= {key: value for key, value in (("space", space), ("resolution", resolution)) if value is not None}
+    elif beside := [f"--{name}" for name in kwargs if name in (*(budgets or ()), *MADE)]:
         raise UnknownNameError(f"--model names one network; leave out {' and '.join(beside)}, or --model.")
     else:
         name = model

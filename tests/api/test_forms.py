@@ -126,7 +126,7 @@ def test_commands_refuse_them_too():
 @pytest.mark.parametrize("form", ["lite", "final"])
 def test_weights_are_inherited_in_their_own_form_only(make, form):
     asked = {"flops": 350e6, "space": "sgnas_imagenet", "pretrained": True}
-    with pytest.raises(PretrainedError, match=rf"in the search form, not {form}: .*recipes/retrain.py --model FOLDER"):
+    with pytest.raises(PretrainedError, match=rf"in the search form, not {form}: .*recipes/retrain.py --form {form}"):
         make(**asked, form=form)
 
 

@@ -1,6 +1,8 @@
 import json
 import pickle
+import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,13 @@ import torch
 from places import REFERENCE, ROOT, SHARED
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scrambled import scramble
 from torch.nn import functional as F
 
 from sgnas_zoo import convert, generate, load_generator
 from sgnas_zoo.costs import COSTS
 from sgnas_zoo.errors import ArtifactError, ZooError
+from sgnas_zoo.models.builder import build_model
 from sgnas_zoo.search.relaxation import log_probs
 from sgnas_zoo.spaces import SPACES, Form, MBConvKind, Row, SearchSpace
 from sgnas_zoo.spaces.sgnas import KERNELS, PLAIN
@@ -55,7 +59,7 @@ def logits_of(folder, x):
 # --- a released-style network from random tensors, run as plainly as possible
 
 
-def random_state(layers, se, classes=10, seed=0):
+def random_state(layers, se, classes=10, seed=0, expand_single=False):
     """State dict in the released layout of layers of kernels with widths 16 -> 32 32 40 40."""
     state = {}
     rng = torch.Generator().manual_seed(seed)
@@ -92,7 +96,7 @@ def random_state(layers, se, classes=10, seed=0):
     block("first_mb", 32, 16, (3,), expand=False)
     in_chs = 16
     for i, (kernels, out_chs) in enumerate(zip(layers, (32, 32, 40, 40), strict=True)):
-        block(f"stages.{i}", in_chs, out_chs, kernels, expand=len(kernels) > 1)
+        block(f"stages.{i}", in_chs, out_chs, kernels, expand=expand_single or len(kernels) > 1)
         in_chs = out_chs
     weight("last_stage.0.weight", 1280, 40, 1, 1)
     norm("last_stage.1", 1280)
@@ -171,6 +175,95 @@ def test_the_space_is_found_from_the_layers(tmp_path):
     with SPACES.temporarily(space.name, space):
         convert(tmp_path / "net.safetensors", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_args"]["space"] == space.name
+
+
+@pytest.mark.parametrize("layers", [LAYERS, ((7,), (3,), (5, 5, 5), (7, 3))])
+def test_a_lite_network_is_found_from_its_tensors(tmp_path, layers):
+    state, space, x = random_state(layers, se=False), TINY["final"], torch.randn(2, 3, 64, 64)
+    save_file(state, tmp_path / "net.safetensors")
+    with SPACES.temporarily(space.name, space):
+        out = convert(tmp_path / "net.safetensors", tmp_path / "out")
+        assert json.loads((out / "config.json").read_text())["model_args"]["form"] == "lite"
+        assert torch.allclose(logits_of(out, x), slow_forward(state, x), atol=1e-4)
+        same = convert(tmp_path / "net.safetensors", tmp_path / "same", form="lite")
+        assert (same / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+        refuse(tmp_path / "net.safetensors", tmp_path, "leave out --form", target="wrong", form="final")
+
+
+def test_expansions_tell_a_lite_network_from_one_of_the_supernet(tmp_path):
+    space = replace(TINY["final"], name="tiny_searched", search=Form("relu6", "relu6"))
+    singles = ((7,), (3,), (5, 5, 5), (7, 3))
+    for form, expand in (("lite", False), ("search", True)):
+        save_file(random_state(singles, se=False, expand_single=expand), tmp_path / f"{form}.safetensors")
+        with SPACES.temporarily(space.name, space):
+            out = convert(tmp_path / f"{form}.safetensors", tmp_path / form)
+            assert json.loads((out / "config.json").read_text())["model_args"]["form"] == form
+
+
+# --- state dicts with timm's names
+
+LITE = [name for name in SPACES if "lite" in SPACES[name].forms]
+NAMED = [*((name, "lite") for name in LITE), ("sgnas_imagenet", "final"), ("spos_channel", "final")]
+
+
+def made(name, form, **kwargs):
+    """A network of random weights, of which all are seen in its outputs."""
+    space = SPACES[name]
+    arch = space.sample(random.Random(1))
+    return arch, scramble(build_model(space.family, arch, form, num_classes=4, **kwargs)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "form"), NAMED)
+def test_a_state_dict_makes_a_folder_of_its_network(tmp_path, name, form):
+    assert len(LITE) == 5
+    arch, model = made(name, form, in_chans=1)
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "net.pth")
+    out = convert(tmp_path / "net.pth", tmp_path / "out", space=name, arch=str(arch), form=form)
+    config, x = json.loads((out / "config.json").read_text()), torch.randn(2, 1, 64, 64)
+    stated = {"form": "final", **config["model_args"]}
+    assert [stated[key] for key in ("space", "arch", "form")] == [name, str(arch), form]
+    assert torch.equal(logits_of(out, x), model(x))
+    assert "converted from a checkpoint" in (out / "README.md").read_text()
+
+
+@torch.no_grad()
+def test_the_form_of_a_state_dict_is_not_guessed(tmp_path):
+    arch, model = made("greedynas", "lite")
+    torch.save(model.state_dict(), tmp_path / "net.pth")
+    as_final, as_lite = (
+        convert(tmp_path / "net.pth", tmp_path / f"{form}", space="greedynas", arch=str(arch), form=form)
+        for form in (None, "lite")
+    )
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(logits_of(as_lite, x), model(x))
+    assert not torch.allclose(logits_of(as_final, x), model(x), atol=0.1)  # h-swish, with the same tensors
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "--space, --arch and --form"),
+        ({"arch": "3-3"}, "layers"),
+        ({"arch": None, "form": "final"}, "in the final form; check architecture, form and file"),
+        ({"arch": None, "form": "light"}, "lite"),
+        ({"arch": None, "form": "lite", "space": "sgnas_micro"}, "sgnas_micro"),
+        ({"arch": "3" + "-3" * 18, "form": "lite"}, "do not fit"),
+    ],
+    ids=str,
+)
+def test_state_dicts_of_other_networks(tmp_path, asked, said):
+    arch, model = made("sgnas_imagenet", "lite")
+    torch.save(model.state_dict(), tmp_path / "net.pth")
+    asked = {**asked, "arch": asked["arch"] or str(arch)} if asked else {}
+    refuse(tmp_path / "net.pth", tmp_path, said, **asked)
+
+
+@pytest.mark.parametrize("name", ["conv_stem.weight", "classifier.bias", "blocks.1.0.bn1.weight"])
+def test_state_dicts_that_lack_a_part(tmp_path, name):
+    arch, model = made("sgnas_imagenet", "lite")
+    torch.save({key: value for key, value in model.state_dict().items() if key != name}, tmp_path / "net.pth")
+    refuse(tmp_path / "net.pth", tmp_path, "check", arch=str(arch), form="lite")
 
 
 # --- released vectors
@@ -266,10 +359,10 @@ def torch_zip(file, content):
         archive.writestr("archive/byteorder", "little")
 
 
-def refuse(file, tmp_path, words=".", **kwargs):
+def refuse(file, tmp_path, words=".", target="out", **kwargs):
     before = everything(tmp_path)
     with pytest.raises(ZooError, match=words) as error:
-        convert(file, tmp_path / "out", **kwargs)
+        convert(file, tmp_path / target, **kwargs)
     assert "\n" not in str(error.value)
     assert everything(tmp_path) == before
 

@@ -24,7 +24,7 @@ from places import ROOT
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-import sgnas_zoo  # noqa: F401  # registers the families
+import sgnas_zoo
 from sgnas_zoo.supernet.depthwise import DepthwiseConv2d
 
 ARCH = "53-35-573-33-55-73-353-35"
@@ -260,6 +260,30 @@ def test_budgets_combine_and_hold_at_the_resolution(call, data, tmp_path):
     }  # fmt: skip
 
 
+def test_a_network_for_a_budget_has_the_form_that_was_asked_for(call, data, tmp_path):
+    tiny = ("--resolution", 32, "--limit", 10, "--epochs", 1, "--batch-size", 10, "--workers", 0)
+    asked, images = ("--flops", "8M", "--form", "lite"), ("--dataset", data["three"])
+    code, _, err = call("retrain", *asked, *tiny, *images, "--output", tmp_path / "m")
+    assert code == 0, err
+    config, record = read(tmp_path / "m" / "config.json"), read(tmp_path / "m" / "config.json")["zoo"]
+    assert (config["model_args"]["form"], record["form"], record["training"]["form"]) == ("lite", "lite", "lite")
+    assert 0.99 * 8e6 <= record["macs"] <= 8e6
+    lite, final = (
+        sgnas_zoo.create_model(
+            "sgnas", space=record["space"], arch=record["arch"], form=form, num_classes=3
+        ).state_dict()
+        for form in ("lite", "final")
+    )
+    assert load_file(tmp_path / "m" / "model.safetensors").keys() == lite.keys() != final.keys()
+    assert "`lite`" in (tmp_path / "m" / "README.md").read_text()
+    (checkpoint,) = (tmp_path / "m" / "checkpoints").glob("*/model.safetensors")
+    sgnas_zoo.convert(checkpoint, tmp_path / "c", space=record["space"], arch=record["arch"], form="lite")
+    assert read(tmp_path / "c" / "config.json")["num_classes"] == 3
+    _, out, _ = call("evaluate", "--model", tmp_path / "m", *images, "--limit", 10, "--workers", 0)
+    assert json.loads(out)["form"] == "lite"
+    assert figures(json.loads(out), ("macs", "params")) == figures(record, ("macs", "params"))
+
+
 def test_a_holdout_is_watched_and_measured(call, data, tmp_path):
     code, _, err = call("retrain", *MICRO, *SMALL, "--dataset", data["three"], "--holdout", 0.25, "--seed", 5,
                         "--output", tmp_path / "m")  # fmt: skip
@@ -304,6 +328,9 @@ BAD = {
     "no epochs": (("--epochs", 0), "--epochs"),
     "flops below the space": (("--flops", "4M"), "75.3M"),
     "flops beside a name": (("--model", "sgnas_a", "--flops", "350M"), "leave out --flops"),
+    "a form beside a name": (("--model", "sgnas_a", "--form", "lite"), "leave out --form, or --model"),
+    "no such form": (("--flops", "350M", "--form", "light"), "'light' is not one of 'search', 'final', 'lite'"),
+    "a form that a space lacks": (("--space", "spos", "--arch", "0" * 20, "--form", "lite"), "has no lite form"),
     "no such model": (("--model", "sgnas_aa"), "did you mean sgnas_a"),
     "no such folder": (("--model", "local-dir:/nowhere"), "/nowhere"),
     "no such optimizer": (("--model", "sgnas_a", "--opt", "sdg"), "did you mean"),
@@ -328,6 +355,15 @@ def test_another_number_of_classes_names_both(call, data, model, tmp_path):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "2 classes" in err
     assert "3" in err
+
+
+@pytest.mark.parametrize("name", ["evaluate", "finetune"])
+def test_weights_of_another_form_are_not_inherited(call, data, tmp_path, name):
+    asked = ("--flops", "350M", "--form", "lite", "--output", tmp_path / "m")
+    code, out, err = call(name, "--dataset", data["three"], *asked)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "recipes/retrain.py --form lite" in err
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("name", ["evaluate", "finetune"])

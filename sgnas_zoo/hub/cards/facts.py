@@ -30,7 +30,7 @@ WEIGHTS = {
     "for full accuracy. A classifier for other classes than the supernet's is new and untrained.",
     "retrained": "The weights were trained from scratch with `recipes/retrain.py`.",
     "fine-tuned": "The weights were fine-tuned with `recipes/finetune.py`.",
-    "converted": "The weights were converted from a released checkpoint.",
+    "converted": "The weights were converted from a checkpoint.",
     "unknown": "Where the weights come from was not recorded.",
 }
 """What a card says of weights, by their recorded origin."""

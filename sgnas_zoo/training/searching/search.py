@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sgnas_zoo.api.profiles import ProfileLike, find_profile, own_profile
-from sgnas_zoo.costs import BUDGETS, Conditions, CostTable, Precision, counted_tables, native_conditions
+from sgnas_zoo.costs import (
+    BUDGETS,
+    DEFAULT_PRECISION,
+    Conditions,
+    CostTable,
+    Precision,
+    counted_tables,
+    native_conditions,
+)
 from sgnas_zoo.errors import ArtifactError, UnknownNameError, unknown_name
 from sgnas_zoo.search.additive import AdditiveModel, fit_to_random
 from sgnas_zoo.search.bounds import Bound
@@ -163,7 +171,7 @@ def cost_tables(
         ArtifactError: If the profile is for something else, or its error is above 10 % (median).
     """
     conditions: Conditions = native_conditions(
-        space, form="search", num_classes=num_classes, precision=precision or "int8"
+        space, form="search", num_classes=num_classes, precision=precision or DEFAULT_PRECISION
     )
     tables = {
         name: table for name, table in counted_tables(space, conditions).items() if table.maximum or name in names
