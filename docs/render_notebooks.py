@@ -8,7 +8,6 @@ lie in `docs/notebooks/NAME_files`. Without a name, all notebooks are rendered.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -28,13 +27,16 @@ def execute(source: Path) -> Any:
     notebook = jupytext.read(source)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # else a random one
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"}  # a bar that would need ipywidgets
     place = {"metadata": {"path": str(source.parent)}}
-    return NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=place).execute(env=quiet)
+    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=place, coalesce_streams=True)
+    return client.execute()
 
 
 def render(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
-    """The page of a notebook, and its pictures by their path beside it."""
+    """The page of a notebook, without bars and warnings (stderr), and its pictures by their path beside it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     resources = {"unique_key": name, "output_files_dir": f"{name}_files"}
     page, made = MarkdownExporter().from_notebook_node(notebook, resources)
     return page.strip() + "\n", made["outputs"]

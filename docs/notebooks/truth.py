@@ -12,7 +12,7 @@
 # A search scores networks on the shared weights of a [supernet](../glossary.md#supernet). Are its answers truly good?
 # Where every network of a space was trained by itself, a table of their accuracies tells. This notebook first shows the
 # records of such a judgement on NAS-Bench-Macro. Then it trains a small ground truth of its own and searches on it. It
-# takes five minutes on a CPU, and no download. It needs a checkout of the repository.
+# takes two minutes on a CPU, and no download. It needs a checkout of the repository.
 #
 # This page is the executed notebook [truth.py](truth.py). Jupyter opens that file where
 # [jupytext](https://jupytext.readthedocs.io) is installed.
