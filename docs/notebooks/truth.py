@@ -220,6 +220,8 @@ plt.show()
 
 # %% [markdown]
 # A network was trained once here, and is measured on 800 images: a difference of three points or less may be chance.
+# The regrets are large: this supernet was trained for seconds, and it misleads every search. Only the table tells.
+# More `--epochs` cost more time.
 #
 # ## All of NAS-Bench-Macro
 #
