@@ -61,9 +61,11 @@ class Study:
         return {"lr": max(found, key=lambda rate: found[rate]), "held_out_top1": found}
 
 
-def rows(study: Study, rates: list[float], epochs: list[int], seeds: int) -> Iterator[dict[str, Any]]:
+def rows(
+    study: Study, starts: list[str], rates: list[float], epochs: list[int], seeds: int
+) -> Iterator[dict[str, Any]]:
     """A row for each start and number of epochs."""
-    for start in ("inherited", "scratch"):
+    for start in starts:
         chosen = study.best_rate(start, rates)
         for count in epochs:
             found = [study.run(start, lr=chosen["lr"], epochs=count, seed=seed) for seed in range(seeds)]
@@ -84,31 +86,26 @@ def numbers(text: str) -> list[float]:
 @click.option("--space", default="sgnas_imagenet", show_default=True)
 @click.option("--flops", default=350e6, show_default=True)
 @click.option("--pretrained", required=True, help="Tag, folder or repo of the supernet to inherit from.")
+@click.option("--starts", default="inherited,scratch", show_default=True)
 @click.option("--images", default=5000, show_default=True, help="Most images of each split.")
 @click.option("--epochs", default="1,2,5", show_default=True)
 @click.option("--rates", default="0.01,0.03,0.1", show_default=True, help="Learning rates to choose from.")
 @click.option("--seeds", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def main(
-    dataset: str,
-    space: str,
-    flops: float,
-    pretrained: str,
-    images: int,
-    epochs: str,
-    rates: str,
-    seeds: int,
-    output: Path,
-) -> None:
+    space: str, flops: float, pretrained: str, starts: str, epochs: str, rates: str, seeds: int, output: Path,
+    **told: Any,
+) -> None:  # fmt: skip
     """Print a JSON line for each start and number of epochs."""
     model: Any = sgnas_zoo.create_model(flops=flops, space=space, pretrained=pretrained)
     study = Study(
         space=space, arch=model.zoo["arch"], side=model.pretrained_cfg["input_size"][-1], pretrained=pretrained,
-        dataset=dataset, images=images, output=output,
+        output=output, **told,
     )  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
-    for row in rows(study, numbers(rates), [int(count) for count in numbers(epochs)], seeds):
-        print(json.dumps({"arch": study.arch, "side": study.side, "images": images, **row}), flush=True)
+    counts = [int(count) for count in numbers(epochs)]
+    for row in rows(study, starts.split(","), numbers(rates), counts, seeds):
+        print(json.dumps({"arch": study.arch, "side": study.side, "images": study.images, **row}), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,19 @@ import sgnas_zoo
 
 ROOT = Path(sgnas_zoo.__file__).parent
 LAYERS = (
-    {"errors", "registry", "units", "plain_json", "plain_torch", "locks", "folders", "files", "stopping", "terminal"},
+    {
+        "errors",
+        "registry",
+        "units",
+        "plain_json",
+        "plain_torch",
+        "locks",
+        "folders",
+        "files",
+        "stopping",
+        "terminal",
+        "extras",
+    },
     {"spaces"},
     {"costs"},
     {"models"},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, get_args
 
 import click
 
 from sgnas_zoo.costs import BUDGETS, Precision
+from sgnas_zoo.extras import missing
 from sgnas_zoo.spaces import FormName
 from sgnas_zoo.terminal import import_named
 from sgnas_zoo.training.fields import budget_option
@@ -81,10 +81,8 @@ def check_installed(what: str, packages: Sequence[str], extra: str) -> None:
     Raises:
         UsageError: Naming what is missing, and the line that installs it.
     """
-    if missing := [name for name in packages if find_spec(name) is None]:
-        raise click.UsageError(
-            f"{what} needs {' and '.join(missing)}; install what is missing with: pip install 'sgnas-zoo[{extra}]'"
-        )
+    if told := missing(what, packages, extra):
+        raise click.UsageError(told)
 
 
 def amounts_of(record: Mapping[str, Any]) -> str:

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib.axes import Axes  # the backend comes first
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgnas_zoo.files import new_file

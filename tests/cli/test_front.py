@@ -14,7 +14,7 @@ from PIL import Image
 from profiles import made_up
 
 import sgnas_zoo
-from sgnas_zoo.cli import options
+from sgnas_zoo import extras
 from sgnas_zoo.costs import BUDGETS, COSTS, native_conditions
 from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.costs.profile_file import write_profile
@@ -297,7 +297,7 @@ def test_a_missing_runtime_is_named_before_anything_is_generated(monkeypatch):
 
 
 def test_without_matplotlib_the_line_to_install_it_comes_before_all_work(monkeypatch):
-    monkeypatch.setattr(options, "find_spec", lambda name: None if name == "matplotlib" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "matplotlib" else object())
     monkeypatch.setattr("sgnas_zoo.training.fronts.plan.plan_front", lambda *_, **__: pytest.fail("it was begun"))
     said = refused("front", "--space", "sgnas_micro", "--output", "front")
     assert said == "Error: A front needs matplotlib; install what is missing with: pip install 'sgnas-zoo[recipes]'\n"

@@ -18,7 +18,7 @@ from PIL import Image
 from profiles import made_up
 
 import sgnas_zoo
-from sgnas_zoo.cli import options
+from sgnas_zoo import extras
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.costs.profile import Validation
 from sgnas_zoo.costs.profile_file import write_profile
@@ -271,8 +271,8 @@ def test_a_full_folder_takes_no_uploads(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    find = options.find_spec
-    monkeypatch.setattr(options, "find_spec", lambda name: None if name == "gradio" else find(name))
+    find = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "gradio" else find(name))
     assert "pip install 'sgnas-zoo[demo]'" in refused("demo")
     assert "gradio" in refused("demo", "--push-to-hub", "me/page")
 

@@ -1,14 +1,17 @@
 """Plots of fronts: what they show, that it survives grey printing, and that the same panels are the same bytes."""
 
 import itertools
+import os
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import warm
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from places import ROOT
 
 from sgnas_zoo.costs import BUDGETS
 from sgnas_zoo.errors import ArtifactError
@@ -166,3 +169,12 @@ def test_the_legend_fits_into_the_picture(number, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("L"))
     assert pixels.min() == 0
     assert (pixels[:, [0, 1, -2, -1]] == 255).all()
+
+
+def test_a_notebook_keeps_its_backend():
+    code = (
+        "import matplotlib, sgnas_zoo\nmatplotlib.use('pdf')\nsgnas_zoo.compare_strategies, sgnas_zoo.generate_front\n"
+        "import sgnas_zoo.training.plots\nprint(matplotlib.get_backend())"
+    )
+    done = warm.run("-c", code, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (0, "pdf\n"), done.stderr
