@@ -189,7 +189,7 @@ for arch in sorted(truth, key=lambda arch: truth[arch]["top1"])[:: len(truth) //
 # that was held out.
 
 # %%
-settings = "--space macro_27 --import macro_27 --holdout 0.3 --epochs 8 --batch-size 40 --crop pad --workers 0"
+settings = "--space macro_27 --import macro_27 --holdout 0.3 --epochs 40 --batch-size 40 --crop pad --workers 0"
 command = [sys.executable, CHECKOUT / "recipes/train_supernet.py", "--dataset", "patterns", "--output", "supernet"]
 done = subprocess.run([*command, *settings.split()], cwd=WORK, text=True, capture_output=True)
 if done.returncode:
