@@ -142,8 +142,10 @@ def test_onnxruntime_makes_the_same_operations_of_joined_and_of_whole_networks(n
     _, conditions, archs, blocks, (before, after), batch = cut(name)
     chosen = chain(archs[1], blocks)
     chosen = [*chosen, *other_choice(chosen, blocks)]
-    parts = [(blocks[number].module, blocks[number].example.clone()) for number in chosen]
-    first, last, whole, *models = onnx_models([before, after, (network(archs[1], conditions), batch.clone()), *parts])
+    parts = [(loud(blocks[number].module), blocks[number].example.clone()) for number in chosen]
+    first, last, whole, *models = onnx_models(
+        [before, after, (loud(network(archs[1], conditions)), batch.clone()), *parts]
+    )
     half = len(models) // 2
     made = [whole, *(joined_onnx([first, *own, last]) for own in (models[:half], models[half:]))]
     if dtype == "int8":
