@@ -36,8 +36,8 @@ def onnx_models(parts: Sequence[tuple[nn.Module, Tensor]]) -> Iterator[Any]:
     """Make an ONNX model of each module, for measuring: nothing is checked.
 
     Args:
-        parts: Modules in evaluation mode that take and give one tensor, each with an example input of its own, whose shape is
-            fixed.
+        parts: Modules in evaluation mode that take and give one tensor, each with an example input, whose shape is
+            fixed; no two share one, as the exporter would make one input of both.
 
     Returns:
         An ``onnx.ModelProto`` for each, in order. Its input and its output are numbered: "input_3", "output_3".
