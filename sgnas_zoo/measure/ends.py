@@ -32,7 +32,7 @@ def ends(model: nn.Module, layers: Collection[nn.Module], batch: Tensor) -> tupl
     def part(node: Node) -> int:
         return (order[node] >= order[searched[0]]) + (order[node] > order[searched[-1]])
 
-    parts: Any = split_module(GraphModule(model, graph), model, part)  # type: ignore[no-untyped-call]
+    parts: Any = split_module(GraphModule(model, graph), model, part)
     before, between, after = parts.children()
     with torch.no_grad():
         return (before, batch), (after, between(before(batch)))
