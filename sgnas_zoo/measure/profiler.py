@@ -11,10 +11,11 @@ import numpy as np
 
 from sgnas_zoo.costs import Conditions
 from sgnas_zoo.costs.profile import BlockTime, Profile, Setup, Validation
-from sgnas_zoo.measure.blocks import TimedBlock, images, network, spread_archs, timed_blocks
+from sgnas_zoo.measure.blocks import TimedBlock, spread_archs, timed_blocks
 from sgnas_zoo.measure.device import cores
 from sgnas_zoo.measure.load import note_drift, note_load
 from sgnas_zoo.measure.partial import Partial
+from sgnas_zoo.measure.prepare import prepare
 from sgnas_zoo.measure.progress import Progress, note, silent
 from sgnas_zoo.measure.runtimes import RUNTIMES
 from sgnas_zoo.measure.timing import MOST_SPREAD, Floats, Timing, interleaved
@@ -65,14 +66,7 @@ def profile_space(
     note_load(setup)
     blocks = timed_blocks(space, conditions, setup.batch_size)
     archs = spread_archs(space, conditions, FITTED + HELD_OUT, seed)
-    batch, calls = images(conditions, setup.batch_size), []
-    total = len(blocks) + len(archs)
-    for call in runtime.prepare_all([(block.module, block.example) for block in blocks], setup):
-        calls.append(call)
-        progress("preparing", len(calls), total)
-    for arch in archs:
-        calls.append(runtime.prepare(network(arch, conditions), batch, setup))
-        progress("preparing", len(calls), total)
+    calls = prepare(blocks, archs, conditions, setup, progress)
     every, done = [1] * len(blocks) + [NETS_EVERY] * len(archs), iter(range(1, rounds + 1))
     log = None if partial is None else Partial(partial, every)
     if log and log.rounds:

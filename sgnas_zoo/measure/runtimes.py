@@ -1,4 +1,4 @@
-"""Runtimes: each makes a call that runs a network's deploy form once."""
+"""Runtimes: each makes calls that run networks once."""
 
 from __future__ import annotations
 
@@ -17,43 +17,48 @@ from sgnas_zoo.registry import Registry
 Call = Callable[[], object]
 Part = tuple[nn.Module, Tensor]
 """A module in its deploy form, and an example input on the CPU."""
-AT_ONCE = 20
-"""Modules that a runtime is given at once, where it prepares several in less time than one by one."""
+
+
+def _modules(parts: Sequence[Part]) -> Iterator[nn.Module]:
+    return (module for module, _ in parts)
+
+
+def _sequential(modules: Sequence[nn.Module]) -> nn.Module:
+    return nn.Sequential(*modules)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Something that runs networks.
+    """Something that runs networks, each as a model of its own kind: torch's are modules.
 
     Args:
         name: Registry name.
-        prepare: Makes the call from a module in its deploy form, an example input on the CPU, and the setup.
+        open: Makes the call from a model of its kind, an example input on the CPU, and the setup.
         packages: Distributions whose versions a profile records.
         memory_format: How it lays out maps: "channels_last" or "channels_first".
         devices: Types of devices it runs on.
         dtypes: Number formats it takes.
-        prepare_several: Makes the calls of several modules at once, where that is quicker.
+        export: Makes its models, in order, of modules with an example each.
+        join: Makes one model of several that run one after the other.
     """
 
     name: str
-    prepare: Callable[[nn.Module, Tensor, Setup], Call]
+    open: Callable[[Any, Tensor, Setup], Call]
     packages: tuple[str, ...]
     memory_format: str = "channels_last"
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
-    prepare_several: Callable[[Sequence[Part], Setup], list[Call]] | None = None
+    export: Callable[[Sequence[Part]], Iterator[Any]] = _modules
+    join: Callable[[Sequence[Any]], Any] = _sequential
 
-    def prepare_all(self, parts: Sequence[Part], setup: Setup) -> Iterator[Call]:
-        """Make the call of each module, in order.
+    def prepare(self, module: nn.Module, example: Tensor, setup: Setup) -> Call:
+        """Make the call of a module.
 
         Raises:
-            ModelError: If it cannot run one.
+            ModelError: If it cannot run it.
         """
-        if self.prepare_several is None:
-            yield from (self.prepare(module, example, setup) for module, example in parts)
-            return
-        for start in range(0, len(parts), AT_ONCE):
-            yield from self.prepare_several(parts[start : start + AT_ONCE], setup)
+        (model,) = self.export([(module, example)])
+        return self.open(model, example, setup)
 
     def check(self, setup: Setup) -> None:
         """Refuse a setup that it cannot run.
@@ -99,21 +104,26 @@ def _torch_compile(module: nn.Module, example: Tensor, setup: Setup) -> Call:
     return call
 
 
-def _onnxruntime(module: nn.Module, example: Tensor, setup: Setup) -> Call:
-    return _onnxruntime_several([(module, example)], setup)[0]
-
-
-def _onnxruntime_several(parts: Sequence[Part], setup: Setup) -> list[Call]:
+def _onnx_models(parts: Sequence[Part]) -> Iterator[Any]:
     from sgnas_zoo.measure.onnx_models import onnx_models
 
-    models = onnx_models(parts, int8=setup.dtype == "int8")
-    return [_session(model, example, setup) for model, (_, example) in zip(models, parts, strict=True)]
+    return onnx_models(parts)
 
 
-def _session(model: bytes, example: Tensor, setup: Setup) -> Call:
-    from sgnas_zoo.export.onnx_format import open_onnx
+def _joined_onnx(models: Sequence[Any]) -> Any:
+    from sgnas_zoo.measure.onnx_models import joined_onnx
 
-    session = open_onnx(model, setup.threads)
+    return joined_onnx(models)
+
+
+def _onnxruntime(model: Any, example: Tensor, setup: Setup) -> Call:
+    from sgnas_zoo.export.formats import Int8, readable
+    from sgnas_zoo.export.onnx_format import open_onnx, quantised_onnx
+
+    if setup.dtype == "int8":  # the example calibrates, as only times matter
+        with readable("A network cannot be quantised to int8", "run it in float32."):
+            model = quantised_onnx(model, Int8(example))
+    session = open_onnx(model.SerializeToString(), setup.threads)
     feed = {session.get_inputs()[0].name: example.numpy()}
     return lambda: session.run(None, feed)
 
@@ -129,7 +139,8 @@ for _runtime in (
         "channels_first",
         ("cpu",),
         ("float32", "int8"),
-        _onnxruntime_several,
+        _onnx_models,
+        _joined_onnx,
     ),
 ):
     RUNTIMES.register(_runtime.name, _runtime)

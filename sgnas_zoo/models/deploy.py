@@ -96,10 +96,11 @@ def _is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     return type(module) in kinds and own and all(isinstance(owner, FeatureHooks) for owner in owners)
 
 
-class _Tracer(Tracer):
+class OperationTracer(Tracer):
     """Looks into everything but the building blocks of torch and timm."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one operation."""
         containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict, GraphModule)
         return m.__module__.startswith(("torch.nn", "timm.layers")) and not isinstance(m, containers)
 
@@ -107,7 +108,7 @@ class _Tracer(Tracer):
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     """Names of each convolution that feeds a batch norm and nothing else, and of that batch norm."""
     try:
-        graph = _Tracer().trace(model)
+        graph = OperationTracer().trace(model)
     except Exception as error:  # whatever a foreign forward pass does under tracing
         raise ModelError(f"{type(model).__name__} cannot be traced for its deploy form; use it as it is.") from error
     once = _used_once(model, graph)

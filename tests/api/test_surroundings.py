@@ -207,13 +207,13 @@ def test_a_failure_inside_leaves_the_next_call_right(cold):
 def test_networks_are_measured_as_float32_on_the_cpu(surroundings):
     seen = []
 
-    def prepare(module, example, setup):
+    def note(module, example, setup):
         seen.append({(t.device.type, t.dtype) for t in (example, *module.parameters())})
         return lambda: None
 
     space = SPACES["sgnas_micro"]
     setup = Setup("a machine", runtime="noting")
-    with RUNTIMES.temporarily("noting", Runtime("noting", prepare, ("torch",))), SURROUNDINGS[surroundings]():
+    with RUNTIMES.temporarily("noting", Runtime("noting", note, ("torch",))), SURROUNDINGS[surroundings]():
         measure(space.parse(ARCH), native_conditions(space), setup)
     assert seen == [{("cpu", torch.float32)}]
 

@@ -287,7 +287,7 @@ def test_a_profile_of_another_device_cannot_be_measured(board):
 
 def test_a_missing_runtime_is_named_before_anything_is_generated(monkeypatch):
     runtimes = Registry("runtime")
-    runtimes.register("gone", Runtime("gone", RUNTIMES["torch"].prepare, ("a-runtime-nobody-has",)))
+    runtimes.register("gone", Runtime("gone", RUNTIMES["torch"].open, ("a-runtime-nobody-has",)))
     monkeypatch.setattr("sgnas_zoo.api.profiles.RUNTIMES", runtimes)
     monkeypatch.setattr("sgnas_zoo.training.fronts.plan.answer", lambda resolved: pytest.fail("it was generated"))
     setup = Setup(device_name("cpu"), "cpu", "gone", threads=1)

@@ -167,12 +167,12 @@ def test_times_of_blocks_add_up_to_those_of_networks_on_a_runtime_of_ones_own(mo
 def test_what_networks_take_more_than_their_blocks_is_fitted(monkeypatch):
     """Blocks on their own look half as slow as they are inside networks, which take 5 ms on top."""
 
-    def prepare(module, example, setup):
+    def slow_networks(module, example, setup):
         own = weighing(module, example, setup)
-        return lambda: own() if hasattr(module, "conv_stem") is False else 5 + 2 * own()
+        return lambda: 5 + 2 * own() if isinstance(module, torch.nn.Sequential) else own()
 
     monkeypatch.setattr("sgnas_zoo.measure.profiler.interleaved", told)
-    with RUNTIMES.temporarily("odd", Runtime("odd", prepare, ("torch",))):
+    with RUNTIMES.temporarily("odd", Runtime("odd", slow_networks, ("torch",))):
         made = profile_space(MICRO, HERE, this_setup(runtime="odd", threads=1), rounds=2)
     assert made.scale == pytest.approx(2, rel=1e-3)
     assert made.fixed_ms > 5
@@ -201,32 +201,33 @@ def test_a_missing_runtime_says_how_to_install_it(monkeypatch):
 
 
 def test_blocks_are_exported_together_in_memory_and_compute_what_each_does(monkeypatch, tmp_path):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     from sgnas_zoo.measure import onnx_models as exporting
 
     monkeypatch.chdir(tmp_path)
-    exports, export = [], exporting.onnx_models
+    exports, export = [], torch.onnx.export
 
-    def counted_export(parts, **kind):
-        exports.append(len(parts))
-        return export(parts, **kind)
+    def counted_export(*args, input_names, **kwargs):
+        exports.append(len(input_names))
+        return export(*args, input_names=input_names, **kwargs)
 
-    monkeypatch.setattr(exporting, "onnx_models", counted_export)
-    monkeypatch.setattr("sgnas_zoo.measure.runtimes.AT_ONCE", 3)
+    monkeypatch.setattr(torch.onnx, "export", counted_export)
+    monkeypatch.setattr(exporting, "AT_ONCE", 3)
     parts = [(block.module, block.example) for block in timed_blocks(MICRO, HERE, 2)[::40]]
-    runtime = RUNTIMES["onnxruntime"]
-    calls = [*runtime.prepare_all(parts, this_setup(runtime="onnxruntime", threads=1, batch_size=2))]
+    runtime, setup = RUNTIMES["onnxruntime"], this_setup(runtime="onnxruntime", threads=1, batch_size=2)
+    models = [*runtime.export(parts)]
     assert exports == [3] * (len(parts) // 3) + [len(parts) % 3] * bool(len(parts) % 3)
     assert len(parts) > 3
+    calls = [runtime.open(model, example, setup) for model, (_, example) in zip(models, parts, strict=True)]
     with torch.no_grad():
         for call, (module, example) in zip(calls, parts, strict=True):
             assert np.abs(call()[0] - module(example).numpy()).max() < 1e-5
         assert np.abs(calls[0]()[0]).max() > 1e-3  # else anything would be near
     assert [*tmp_path.rglob("*.onnx")] == []
-    sizes = [len(model) for model in export(parts[:2])]
-    alone = [len(export([part])[0]) for part in parts[:2]]
+    alone = [len(next(runtime.export([part])).SerializeToString()) for part in parts[:2]]
+    sizes = [len(model.SerializeToString()) for model in models[:2]]
     assert sizes == pytest.approx(alone, rel=0.02)  # each has its own weights and no others
-    assert ort.InferenceSession(export(parts[:1])[0]).get_inputs()[0].name == "input_0"
+    assert models[1].graph.input[0].name == "input_1"
 
 
 # --- the cache
@@ -336,7 +337,7 @@ def test_processes_that_write_at_once_leave_a_whole_profile(own_cache, tmp_path,
 def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
     shapes = []
     arch = MICRO.sample(random.Random(0))
-    runtime = replace(RUNTIMES["torch"], prepare=lambda module, x, _: shapes.append(module(x).shape) or (lambda: None))
+    runtime = replace(RUNTIMES["torch"], open=lambda module, x, _: shapes.append(module(x).shape) or (lambda: None))
     with RUNTIMES.temporarily("looking", runtime):
         measure(arch, HERE, replace(this_setup(), runtime="looking", batch_size=3))
     assert shapes == [torch.Size([3, 10])]
@@ -344,17 +345,17 @@ def test_a_measured_network_is_the_one_that_was_asked_for(monkeypatch):
     json.dumps(shapes)
 
 
-def test_onnxruntime_times_blocks_in_int8():
-    import onnx
+def test_onnxruntime_times_networks_in_int8(monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    from sgnas_zoo.export import onnx_format
 
-    from sgnas_zoo.measure.onnx_models import onnx_models
-
+    opened, open_onnx = [], onnx_format.open_onnx
+    monkeypatch.setattr(onnx_format, "open_onnx", lambda model, threads: opened.append(model) or open_onnx(model))
     arch = MICRO.sample(random.Random(0))
-    part = (network(arch, HERE), images(HERE, 1))
-    plain, int8 = (onnx.load_from_string(onnx_models([part], int8=kind)[0]) for kind in (False, True))
-    kinds = [{node.op_type for node in model.graph.node} for model in (plain, int8)]
+    setup = this_setup(runtime="onnxruntime", threads=1)
+    for dtype in ("float32", "int8"):
+        assert measure(arch, HERE, replace(setup, dtype=dtype)).median_ms > 0
+    kinds = [{node.op_type for node in onnx.load_from_string(model).graph.node} for model in opened]
     assert [{"QuantizeLinear", "DequantizeLinear"} <= kind for kind in kinds] == [False, True]
-    setup = replace(this_setup(runtime="onnxruntime", threads=1), dtype="int8")
-    assert measure(arch, HERE, setup).median_ms > 0
     with pytest.raises(ModelError, match="takes float32 or bfloat16"):
-        measure(arch, HERE, replace(setup, runtime="torch"))
+        measure(arch, HERE, replace(setup, runtime="torch", dtype="int8"))
