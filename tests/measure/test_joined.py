@@ -52,6 +52,7 @@ def optimised(model, path):
 
 def cut(name):
     """Networks of a space, and all that they are made of."""
+    torch.manual_seed(0)
     space = SPACES[name]
     conditions = small(space)
     archs, blocks = spread_archs(space, conditions, 4, seed=0), timed_blocks(space, conditions, 2)
@@ -126,10 +127,11 @@ def test_joined_onnx_models_compute_what_their_modules_do_one_after_the_other(na
             return runtime.open(joined, batch, setup)()[0], modules(batch)
 
     answers = [outputs(chosen) for chosen in chains]
+    wrong = far(answers[-1][0], answers[-2][1])  # one wrong block
+    assert wrong > 1e-2
     for own, wanted in answers:
         assert wanted.std() > 1e-2
-        assert far(own, wanted) < 1e-4
-    assert far(answers[-1][0], answers[-2][1]) > 1e-3  # one wrong block
+        assert far(own, wanted) < wrong / 300  # networks whose outputs grow make rounding grow as well
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
