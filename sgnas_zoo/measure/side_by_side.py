@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sgnas_zoo.costs.profile import Setup
 from sgnas_zoo.errors import ModelError
 from sgnas_zoo.measure.load import note_drift, note_load
 from sgnas_zoo.measure.progress import Progress, silent
-from sgnas_zoo.measure.runtimes import RUNTIMES
+from sgnas_zoo.measure.runtimes import RUNTIMES, Call
 from sgnas_zoo.measure.timing import Floats, Timing, interleaved, steadiest
 from sgnas_zoo.models.counting import count_macs, count_params
 from sgnas_zoo.models.deploy import deploy
@@ -45,6 +45,10 @@ class Row:
         """As plain data: times in milliseconds, and their spread as a share of the median."""
         told = asdict(self)
         return {**told, **told.pop("timing"), "iqr_ms": self.timing.iqr_ms, "spread": self.timing.spread}
+
+
+Planned = tuple[Call, Callable[[Timing], Row]]
+"""What is timed, and the row that its times make."""
 
 
 def side_by_side(
@@ -77,33 +81,42 @@ def side_by_side(
     """
     for setup in setups:
         RUNTIMES[setup.runtime].check(setup)
-    calls: list[Any] = []
-    rows: list[tuple[str, Setup, int, int | None, int | None]] = []
-    for name, model in models.items():
-        side = resolution or _native_side(name, model)
-        in_chans = input_size(model)[0]
-        macs, params, form = count_macs(model, side, in_chans), count_params(model), deploy(model)
-        for setup in setups:
-            batch = torch.randn(setup.batch_size, in_chans, side, side, generator=torch.Generator().manual_seed(0))
-            calls.append(RUNTIMES[setup.runtime].prepare(form, batch, setup))
-            rows.append((name, setup, side, macs, params))
-            progress("preparing", len(calls), len(models) * len(setups))
-    for name, file in files.items():
-        size, own = input_size(file), replace(setups[0], runtime=file.format.name, dtype=file.precision)
-        batch = torch.randn(own.batch_size, *size, generator=torch.Generator().manual_seed(0))
-        calls.append(partial(file, batch))
-        rows.append((name, own, size[-1], None, None))
+    planned = [*_of_networks(models, setups, resolution, progress), *_of_files(files, setups[0])]
+    calls = [call for call, _ in planned]
 
     def run() -> list[Floats]:
         done = iter(range(1, rounds + 1))
-        times = interleaved(
-            calls, rounds, setups[0].threads, progress=lambda: progress("timing", next(done), rounds)
-        )  # fmt: skip
+        times = interleaved(calls, rounds, setups[0].threads, progress=lambda: progress("timing", next(done), rounds))
         note_drift(times)
         return times
 
     note_load(setups[0])
-    return [Row(*row, timing) for row, timing in zip(rows, steadiest(run), strict=True)]
+    return [row(timing) for (_, row), timing in zip(planned, steadiest(run), strict=True)]
+
+
+def _of_networks(
+    models: Mapping[str, nn.Module], setups: Sequence[Setup], resolution: int | None, progress: Progress
+) -> Iterator[Planned]:
+    """Each network under each setup."""
+    done = iter(range(1, len(models) * len(setups) + 1))
+    for name, model in models.items():
+        side, in_chans = resolution or _native_side(name, model), input_size(model)[0]
+        macs, params, form = count_macs(model, side, in_chans), count_params(model), deploy(model)
+        for setup in setups:
+            call = RUNTIMES[setup.runtime].prepare(form, _batch(setup, in_chans, side, side), setup)
+            yield call, partial(Row, name, setup, side, macs, params)
+            progress("preparing", next(done), len(models) * len(setups))
+
+
+def _of_files(files: Mapping[str, Any], like: Setup) -> Iterator[Planned]:
+    """Each file in its own runtime."""
+    for name, file in files.items():
+        size, setup = input_size(file), replace(like, runtime=file.format.name, dtype=file.precision)
+        yield partial(file, _batch(setup, *size)), partial(Row, name, setup, size[-1], None, None)
+
+
+def _batch(setup: Setup, *size: int) -> Tensor:
+    return torch.randn(setup.batch_size, *size, generator=torch.Generator().manual_seed(0))
 
 
 def input_size(model: nn.Module) -> tuple[int, ...]:

@@ -601,7 +601,7 @@ def test_command_line_beats_config_beats_space_beats_default(recipe):
     small_space = {**plain, "space": "small", "lr": 0.01, "epochs": 7, "sizes": [3, 4]}
     assert recipe("--output", "o", "--space", "small") == small_space
     config = "toy:\n  space: small\n  epochs: 8\n  ema: true\n  output: p\n  lr:\n"
-    expected = {**small_space, "epochs": 8, "ema": True, "output": "p"}
+    expected = {**small_space, "epochs": 8, "ema": True, "output": "p", "lr": 0.1}
     assert recipe(config=config) == expected
     assert recipe("--epochs", "9", "--no-ema", config=config) == {**expected, "epochs": 9, "ema": False}
     assert list(recipe("--lr", "1", "--output", "o")) == list(plain)
