@@ -44,7 +44,8 @@ class Row:
     def record(self) -> dict[str, Any]:
         """As plain data: times in milliseconds, and their spread as a share of the median."""
         told = asdict(self)
-        return {**told, **told.pop("timing"), "iqr_ms": self.timing.iqr_ms, "spread": self.timing.spread}
+        times = told.pop("timing")
+        return {**told, **times, "iqr_ms": self.timing.iqr_ms, "spread": self.timing.spread}
 
 
 Planned = tuple[Call, Callable[[Timing], Row]]
